@@ -1,0 +1,1 @@
+"""Versions, hashes and usage: transactional core, published tables, object stores. No Prefect, no Ray."""

@@ -1,0 +1,124 @@
+"""Recipes: declarative TOML that says what a target wants. Validated by pydantic, hashed into the bake key."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cloudbaker.canonical import canonical_sha256
+from cloudbaker.errors import RecipeError
+from cloudbaker.model import check_name
+from cloudbaker.settings import settings
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Limits(_Part):
+    """What one asset may ask of us. Counted from headers before any full decode."""
+
+    source_bytes: int = Field(500 << 20, gt=0)
+    image_pixels: int = Field(64 << 20, gt=0)
+    """Per image."""
+    triangles: int = Field(20_000_000, gt=0)
+    memory_bytes: int = Field(2 << 30, ge=64 << 20)
+    wall_seconds: float = Field(300.0, gt=0)
+
+
+class Meshes(_Part):
+    """How geometry is compressed. Bits are per component after quantization."""
+
+    compression: Literal["auto", "draco", "meshopt", "none"] = "auto"
+    position_bits: int = Field(14, ge=8, le=24)
+    normal_bits: int = Field(10, ge=6, le=16)
+    texcoord_bits: int = Field(12, ge=8, le=20)
+    color_bits: int = Field(8, ge=6, le=16)
+
+
+class Lod(_Part):
+    """One level of detail."""
+
+    variant: str = Field(pattern=r"^lod[1-9]$")
+    ratio: float = Field(gt=0, lt=1)
+    """Triangles wanted, of the full model's."""
+    max_error_percent: float = Field(gt=0)
+    """Gate on the measured mean error, in % of the bounding box's diagonal."""
+
+
+class Textures(_Part):
+    """How images are stored."""
+
+    format: Literal["webp", "keep"] = "webp"
+    max_size: int = Field(2048, ge=4)
+    """Pixels of the longer side; larger images are scaled down, none is scaled up."""
+    quality: int = Field(85, ge=1, le=100)
+    """WebP quality of colour slots; normal maps are lossless whatever it says."""
+
+
+class Previews(_Part):
+    """Pictures for people. They are evidence, not part of the package, and so not in the bake key."""
+
+    size: int = Field(512, ge=64, le=2048)
+
+
+class Recipe(_Part):
+    """What a target wants."""
+
+    name: str
+    target: Literal["web"]
+    description: str = ""
+    limits: Limits = Limits()
+    meshes: Meshes = Meshes()
+    lods: tuple[Lod, ...] = ()
+    textures: Textures = Textures()
+    previews: Previews = Previews()
+
+    @property
+    def hash(self) -> str:
+        """Hex SHA-256 over everything that can change the bytes of the package (not description, not previews)."""
+        return canonical_sha256(self.model_dump(mode="json", exclude={"description", "previews"}))
+
+
+def parse_recipe(text: str, *, origin: str = "recipe") -> Recipe:
+    """Read and check a recipe's TOML. Raises `RecipeError` that names the first wrong field."""
+    try:
+        recipe = Recipe.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{origin} is no valid TOML: {error}", origin=origin) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RecipeError(
+            f"{origin}: {place}: {first['msg']} ({error.error_count()} problem(s) in all)", origin=origin
+        ) from error
+    check_name("recipe", recipe.name)
+    return recipe
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """A recipe by name (the operator's folder first, then the built-in ones) or by the path of a ``.toml`` file."""
+    path = Path(name_or_path)
+    if path.suffix == ".toml":
+        try:
+            return parse_recipe(path.read_text("utf-8"), origin=str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"can't read recipe {path}: {error}", origin=str(path)) from error
+    check_name("recipe", name_or_path)
+    own = settings().recipes
+    if own is not None and (own / f"{name_or_path}.toml").is_file():
+        return load_recipe(str(own / f"{name_or_path}.toml"))
+    builtin = resources.files("cloudbaker") / "recipes" / f"{name_or_path}.toml"
+    if not builtin.is_file():
+        raise RecipeError(f"no recipe named {name_or_path!r}; there are: {', '.join(recipe_names())}")
+    return parse_recipe(builtin.read_text("utf-8"), origin=f"recipe {name_or_path}")
+
+
+def recipe_names() -> list[str]:
+    """Names of all recipes that `load_recipe` finds."""
+    folders = [resources.files("cloudbaker") / "recipes", *([settings().recipes] if settings().recipes else [])]
+    return sorted({f.name[:-5] for folder in folders if folder for f in folder.iterdir() if f.name.endswith(".toml")})

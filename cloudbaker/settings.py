@@ -1,0 +1,68 @@
+"""Settings of an installation, from ``CLOUDBAKER_*`` variables. All state lives under `home`; two homes never meet."""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Each field is the variable ``CLOUDBAKER_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="CLOUDBAKER_", env_nested_delimiter="__", frozen=True, extra="ignore")
+
+    home: Path = Field(default_factory=lambda: platformdirs.user_data_path("cloudbaker"))
+    """Folder of all state: catalog, objects, keys, logs, the service's record."""
+    catalog_url: str = ""
+    """SQLAlchemy URL of the catalog's core; empty: SQLite under `home`."""
+    store_url: str = ""
+    """Object store: ``folder:/path`` (later ``s3://bucket/prefix``); empty: the folder ``objects`` under `home`."""
+    ray_address: str = ""
+    """Address of a Ray cluster; empty: a local Ray, or the one that ``cloudbaker up`` started."""
+    prefect_api_url: str = ""
+    """API of a Prefect server; empty: the one that ``cloudbaker up`` started, else Prefect's temporary one."""
+    npm_prefix: Path = Field(default_factory=lambda: Path(sys.prefix) / "share" / "cloudbaker" / "npm")
+    """Where ``cloudbaker setup`` puts npm packages (validator, three.js): they belong to the code, not to a home."""
+    chromium: str = "/usr/bin/chromium"
+    """Browser for previews."""
+    recipes: Path | None = None
+    """Folder of the operator's own recipes, looked at before the built-in ones."""
+    memory_bytes: int = Field(2 << 30, ge=64 << 20)
+    """Memory limit of one sandboxed job. A recipe may ask for less or more."""
+    wall_seconds: float = Field(300.0, gt=0)
+    """Hard wall clock of one sandboxed job, ended by SIGKILL."""
+    outer_sandbox: str = ""
+    """Name of an outer sandbox (``gvisor``, ``container``) that an operator vouches for where Landlock is absent."""
+    log_format: str = Field("console", pattern="^(console|json)$")
+    log_level: str = "warning"
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the catalog's core, the default filled in."""
+        return self.catalog_url or f"sqlite:///{self.home / 'catalog' / 'catalog.db'}"
+
+    @property
+    def objects_url(self) -> str:
+        """URL of the object store, the default filled in."""
+        return self.store_url or f"folder:{self.home / 'objects'}"
+
+    @property
+    def published(self) -> Path:
+        """Folder of the published Delta tables."""
+        return self.home / "catalog" / "published"
+
+    @property
+    def keys(self) -> Path:
+        """Folder of the signing keys (mode 700)."""
+        return self.home / "keys"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once. Tests and notebooks may call ``settings.cache_clear()``."""
+    return Settings()

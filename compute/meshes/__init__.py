@@ -1,0 +1,1 @@
+"""Geometry: compression codecs, simplification and its measurement."""

@@ -1,0 +1,1 @@
+"""Pictures of models for people: three.js in a sandboxed Chromium."""

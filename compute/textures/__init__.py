@@ -1,0 +1,1 @@
+"""Images and textures: headers, resizing, encoding and measurement."""

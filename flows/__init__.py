@@ -1,0 +1,1 @@
+"""What runs, in what order, behind which gates. No work is done here."""
