@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,20 +123,21 @@ def json_chunk_bytes(document: dict[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def join_glb(document: dict[str, Any], bin: Buffer | None) -> bytes:
+def join_glb(document: dict[str, Any], bin: Buffer | Sequence[Buffer] | None) -> bytes:
     """A GLB of a document and its binary chunk (None or empty: without one): the same input gives the same bytes.
 
-    JSON is padded with spaces, BIN with zeros, both to 4 bytes. The caller keeps ``buffers[0].byteLength`` true; it may
-    be up to 3 bytes smaller than the padded chunk. Raises ValueError where the result passes the 4 GB of the format.
+    The chunk may come in pieces, which are joined without a copy of their own. JSON is padded with spaces, BIN with
+    zeros, both to 4 bytes. The caller keeps ``buffers[0].byteLength`` true; it may be up to 3 bytes smaller than the
+    padded chunk. Raises ValueError where the result passes the 4 GB of the format.
     """
     text = json_chunk_bytes(document)
     text += b" " * (-len(text) % 4)
-    body = memoryview(bin).cast("B") if bin is not None else memoryview(b"")
-    padding = b"\0" * (-len(body) % 4)
-    chunks = [struct.pack("<II", len(text), JSON_CHUNK), text]
-    if body:
-        chunks += [struct.pack("<II", len(body) + len(padding), BIN_CHUNK), body, padding]
-    total = 12 + sum(len(chunk) for chunk in chunks)
+    pieces = [bin] if isinstance(bin, (bytes, bytearray, memoryview)) else list(bin or ())
+    size = sum(memoryview(piece).nbytes for piece in pieces)
+    chunks: list[Buffer] = [struct.pack("<II", len(text), JSON_CHUNK), text]
+    if size:
+        chunks += [struct.pack("<II", size + -size % 4, BIN_CHUNK), *pieces, b"\0" * (-size % 4)]
+    total = 12 + sum(memoryview(chunk).nbytes for chunk in chunks)
     if total >= 1 << 32:
         raise ValueError(f"a GLB can't hold {total} bytes: the format ends at 4 GB")
     return b"".join([MAGIC, struct.pack("<II", 2, total), *chunks])
