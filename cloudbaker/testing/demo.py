@@ -29,7 +29,7 @@ COPYRIGHT = "© 2026 Cloud Baker contributors, CC0 1.0"
 
 
 def demo_model() -> bytes:
-    """The lighthouse as a GLB: some 40,000 triangles, 7 images, 12 materials, one animation (the lamp turns)."""
+    """The lighthouse as a GLB: some 50,000 triangles, 7 images, 12 materials, one animation (the lamp turns)."""
     w = Writer(copyright=COPYRIGHT)
     w.json["asset"]["extras"] = {"title": "Lighthouse", "author": "Cloud Baker contributors", "license": "CC0-1.0"}
     materials = _Materials(w)
@@ -74,17 +74,17 @@ class _Materials:
         )
         self.water = self._add(
             "Water",
-            {"baseColorFactor": [0.012, 0.105, 0.15, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.12},
-            normalTexture={"index": waves, "scale": 0.35},
+            {"baseColorFactor": [0.006, 0.085, 0.13, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.14},
+            normalTexture={"index": waves, "scale": 0.7},
         )
         self.plaster = self._add(
             "Plaster",
             {"baseColorFactor": [0.86, 0.82, 0.72, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.9},
             normalTexture={"index": bumps_again, "scale": 0.4},
         )
-        self.roof = self._flat("Roof", (0.42, 0.05, 0.035), rough=0.45)
+        self.roof = self._flat("Roof", (0.23, 0.028, 0.024), rough=0.55)
         self.iron = self._flat("Iron", (0.045, 0.05, 0.06), rough=0.45, metal=1.0)
-        self.stone = self._flat("Stone", (0.4, 0.385, 0.36), rough=0.95)
+        self.stone = self._flat("Stone", (0.235, 0.225, 0.21), rough=0.95)
         self.wood = self._flat("Wood", (0.16, 0.07, 0.03), rough=0.7)
         self.pane = self._flat("Window pane", (0.05, 0.09, 0.13), rough=0.08)
         self.brass = self._flat("Brass", (0.9, 0.6, 0.22), rough=0.22, metal=1.0)
@@ -117,7 +117,7 @@ RADIUS = 4.6
 def _rise(x: NDArray[Any], z: NDArray[Any]) -> NDArray[np.float64]:
     """Height of the island without its roughness: a plateau that falls into the sea, lower on one side."""
     r = np.sqrt(x * x + z * z) / RADIUS
-    shore = np.clip((r - 0.52) / 0.42, 0, 1)
+    shore = np.clip((r - 0.56) / 0.38, 0, 1)
     shore = shore * shore * (3 - 2 * shore)
     return np.asarray(GROUND - 1.75 * shore - 0.22 * np.clip((x - z * 0.4) / RADIUS, 0, 1))
 
@@ -130,7 +130,8 @@ def _island() -> Surface:
     steep = np.clip((np.sqrt(x * x + z * z) / RADIUS - 0.42) / 0.3, 0, 1)
     sheet = heightfield(f32(_rise(x, z) + rough * (0.05 + 1.1 * steep)), 2 * RADIUS)
     # What is well under water is never seen: keep a round island
-    keep = (sheet.positions[sheet.indices][:, :, 1] > -0.45).any(axis=1)
+    corner = sheet.positions[sheet.indices]
+    keep = (corner[:, :, 1] > -0.45).any(axis=1) & (np.hypot(corner[:, :, 0], corner[:, :, 2]) < RADIUS).all(axis=1)
     used, indices = np.unique(sheet.indices[keep], return_inverse=True)
     return Surface(
         sheet.positions[used],
@@ -304,7 +305,7 @@ def _house(w: Writer, m: _Materials) -> int:
     return w.node(
         name="House",
         mesh=w.mesh(walls.tiled(0.35, 0.2), name="House walls", material=m.plaster),
-        translation=[2.05, 0.72, 0.35],
+        translation=[1.9, 0.74, 0.1],
         rotation=_about_y(0.35),
         children=parts,
     )
@@ -389,7 +390,7 @@ def _bricks(size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np
     each = np.random.default_rng(3).random((rows, columns + 1))[course.astype(int), across.astype(int) % columns]
     stripe = ((x + 2.5 * y) % 1.0) < 0.5
     paint = np.where(stripe[..., None], [0.68, 0.055, 0.05], [0.92, 0.9, 0.85])
-    worn = np.clip((broad - 0.62) * 6 + (fine - 0.5), 0, 1) * 0.75
+    worn = np.clip((broad - 0.66) * 6 + (fine - 0.5), 0, 1) * 0.75
     bare = np.array([0.42, 0.3, 0.24])
     color = paint * (0.93 + 0.07 * each)[..., None]
     color = color * (1 - worn[..., None]) + bare * (0.8 + 0.4 * each)[..., None] * worn[..., None]
