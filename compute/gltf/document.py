@@ -146,6 +146,13 @@ class Document:
         specification); what is not normalized keeps its type. What lies in a Draco payload reads as zeros until
         `decompress.decode` has run.
         """
+        return self._read(index, base=False, dequantize=dequantize)
+
+    def base(self, index: int) -> Array:
+        """Elements of an accessor as they lie in its buffer view, without what its sparse part replaces."""
+        return self._read(index, base=True, dequantize=False)
+
+    def _read(self, index: int, *, base: bool, dequantize: bool) -> Array:
         accessor = self._item("accessors", index)
         try:
             dtype = COMPONENTS[accessor["componentType"]]
@@ -166,7 +173,7 @@ class Document:
             )
         else:
             data = np.zeros((count, columns * rows), dtype)
-        if "sparse" in accessor:
+        if "sparse" in accessor and not base:
             data = self._sparse(index, accessor["sparse"], data, dtype, columns, rows)
         return dequantized(data) if dequantize and accessor.get("normalized") else data
 
@@ -214,7 +221,7 @@ class Document:
     def set_view(self, index: int, content: Bytes, **properties: Any) -> None:
         """Replace the bytes of a buffer view; what it was is forgotten but for its name, extras and extensions."""
         body = memoryview(content).cast("B")
-        kept = {k: v for k, v in self._item("bufferViews", index).items() if k in ("name", "extras", "extensions")}
+        kept = _identity(self._item("bufferViews", index))
         self.json["bufferViews"][index] = {"buffer": 0, "byteLength": len(body), **properties, **kept}
         self._new[index] = body
         self._decoded.pop(index, None)
@@ -233,20 +240,24 @@ class Document:
 
         `like` names an accessor whose name, extras and extensions it takes over. `bounds` writes ``min`` and ``max``.
         """
-        accessors = self.json.setdefault("accessors", [])
-        accessors.append({})
-        index = len(accessors) - 1
-        if like is not None:
-            self._heirs.setdefault(like, index)
-        self.set_accessor(index, data, like=like, normalized=normalized, bounds=bounds, target=target, type=type)
+        index = self.append_accessor({}, like=like)
+        self.set_accessor(index, data, normalized=normalized, bounds=bounds, target=target, type=type)
         return index
+
+    def append_accessor(self, accessor: Json, *, like: int | None = None) -> int:
+        """Append an accessor as it is, with the name, extras and extensions of `like`, whose heir it is; its index."""
+        accessors = self.json.setdefault("accessors", [])
+        accessors.append(accessor)
+        if like is not None:
+            accessor.update(_identity(self._item("accessors", like)))
+            self._heirs.setdefault(like, len(accessors) - 1)
+        return len(accessors) - 1
 
     def set_accessor(
         self,
         index: int,
         data: Array,
         *,
-        like: int | None = None,
         normalized: bool = False,
         bounds: bool = False,
         target: int | None = None,
@@ -261,8 +272,7 @@ class Document:
             view = self.add_view(
                 np.ascontiguousarray(data).reshape(-1).view(np.uint8).data, **({"target": target} if target else {})
             )
-        old = self._item("accessors", index if like is None else like)
-        kept = {k: v for k, v in old.items() if k in ("name", "extras", "extensions")}
+        kept = _identity(self._item("accessors", index))
         self.json["accessors"][index] = {"bufferView": view, **accessor, **kept}
 
     def heir(self, index: int) -> int:
@@ -354,6 +364,11 @@ class Document:
             if packing:
                 json["buffers"].append({"byteLength": virtual, "extensions": {packing: {"fallback": True}}})
         return join_glb(json, b"".join(parts))
+
+
+def _identity(item: Json) -> Json:
+    """What makes an item more than its data: it outlives a change of the data."""
+    return {key: item[key] for key in ("name", "extras", "extensions") if key in item}
 
 
 def compression(view: Json) -> Json | None:

@@ -1,0 +1,312 @@
+"""EXT_meshopt_compression for a whole document: geometry with filters, animations and matrices bit by bit.
+
+Positions, texture coordinates and morph targets go through the exponential filter and stay floats, so no node needs a
+dequantizing transform; normals and tangents through the octahedral one. Accessors of one form share a compressed view:
+a view of its own for each of 8,800 animation accessors would cost more JSON than it saves bytes.
+
+Source: EXT_meshopt_compression in the Khronos glTF extension registry; meshoptimizer.h.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from cloudbaker.compute.gltf.compress_draco import Compressed
+from cloudbaker.compute.gltf.dedup import opaque, usage
+from cloudbaker.compute.gltf.document import (
+    ARRAY_BUFFER,
+    ELEMENT_ARRAY_BUFFER,
+    Array,
+    Document,
+    compression,
+    describe,
+    padded,
+)
+from cloudbaker.compute.gltf.primitives import Geometry, Shape, index_array, read, shapes
+from cloudbaker.compute.gltf.references import QUANTIZATION, Json
+from cloudbaker.compute.meshes import meshopt
+from cloudbaker.compute.meshes.meshopt import Filter, MeshoptError, Mode
+from cloudbaker.compute.meshes.quantize import quantize_weights, unorm
+
+EXTENSION = "EXT_meshopt_compression"
+JSON_COST = 200
+"""Bytes of JSON that the extension adds to a view."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeshoptOptions:
+    """Bits per component after quantization."""
+
+    position_bits: int = 14
+    """Relative to the bounding box, as in Draco: the largest error is its longest side / 2^(bits + 1)."""
+    normal_bits: int = 10
+    texcoord_bits: int = 12
+    color_bits: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """Elements in the form in which the codec takes them."""
+
+    rows: Array
+    """(n, k); a row is `stride` bytes."""
+    decoded: Array
+    """(n, components): what a reader gets, in the accessor's type."""
+    mode: Mode
+    filter: Filter = Filter.NONE
+    normalized: bool = False
+    target: int | None = None
+    vertices: int = 0
+    """For triangle indices: how many vertices they may name."""
+
+    @property
+    def stride(self) -> int:
+        return int(self.rows.shape[1] * self.rows.dtype.itemsize)
+
+
+@dataclass(slots=True)
+class _Group:
+    """Streams of one form, on their way into one view."""
+
+    streams: list[_Stream] = field(default_factory=list)
+    holders: list[Json] = field(default_factory=list)
+
+    def encoded(self) -> bytes:
+        first = self.streams[0]
+        if first.mode is Mode.TRIANGLES:
+            # Triangles of several meshes in a row are a triangle list like any other to the codec.
+            rows = np.concatenate([s.rows.reshape(-1) for s in self.streams]).reshape(-1, 3)
+            return meshopt.encode_index_buffer(rows, max(s.vertices for s in self.streams))
+        return meshopt.encode_vertex_buffer(np.concatenate([s.rows for s in self.streams]))
+
+    def plain(self) -> bytes:
+        size = self.streams[0].stride
+        return b"".join(bytes(padded(s.decoded, size)) for s in self.streams)
+
+
+_Key = tuple[str, str, str, int, int]
+"""Use, mode, filter, stride, target: what streams must have in common to share a view."""
+
+
+def compress_meshopt(document: Document, options: MeshoptOptions = MeshoptOptions()) -> Compressed:
+    """Compress geometry, animations and matrices in place. The document must be decoded (see `decompress.decode`)."""
+    groups: dict[_Key, _Group] = {}
+    done = 0
+    notes: list[str] = []
+    for shape in list(shapes(document)):
+        geometry = read(document, shape.first)
+        try:
+            _place_shape(document, groups, shape, geometry, options)
+            done += 1
+        except MeshoptError as error:
+            notes.append(f"{shape.place}: {error}")
+    _place_others(document, groups)
+    packed = kept = 0
+    for key, group in sorted(groups.items(), key=lambda item: item[0]):
+        if _add_view(document, key, group):
+            packed += 1
+        else:
+            kept += 1
+    if packed:
+        document.declare(EXTENSION, required=True)
+    return Compressed(done, kept, tuple(notes))
+
+
+def _add_view(document: Document, key: _Key, group: _Group) -> bool:
+    """Write a group into one view, compressed if that makes it smaller."""
+    _, mode, filter_, stride, target = key
+    count = sum(len(s.rows) for s in group.streams)
+    plain, packed = group.plain(), group.encoded()
+    properties: Json = {"target": target} if target else {}
+    if target == ARRAY_BUFFER:
+        properties["byteStride"] = stride
+    smaller = len(packed) + JSON_COST < len(plain)
+    if smaller:
+        view = document.add_view(packed, **properties)
+        described: Json = {"buffer": 0, "byteLength": len(packed), "byteStride": stride, "mode": mode, "count": count}
+        if filter_ != Filter.NONE:
+            described["filter"] = filter_
+        document.items("bufferViews")[view]["byteLength"] = len(plain)
+        document.items("bufferViews")[view]["extensions"] = {EXTENSION: described}
+    else:
+        view = document.add_view(plain, **properties)
+    offset = 0
+    for stream, holder in zip(group.streams, group.holders, strict=True):
+        holder["bufferView"] = view
+        holder.pop("byteOffset", None)
+        if offset:
+            holder["byteOffset"] = offset
+        offset += len(stream.rows) * stride
+    return smaller
+
+
+def _put(groups: dict[_Key, _Group], holder: Json, stream: _Stream, use: str = "geometry") -> None:
+    key = (use, str(stream.mode), str(stream.filter), stream.stride, stream.target or 0)
+    group = groups.setdefault(key, _Group())
+    group.streams.append(stream)
+    group.holders.append(holder)
+
+
+# -- geometry ----------------------------------------------------------------------------------------------------------
+
+
+def _place_shape(
+    document: Document, groups: dict[_Key, _Group], shape: Shape, geometry: Geometry, options: MeshoptOptions
+) -> None:
+    geometry = ordered(geometry)
+    positions = geometry.attributes["POSITION"]
+    extent = float(np.ptp(positions, axis=0).max()) if len(positions) else 0.0
+    first = shape.first
+    streams: dict[str, _Stream] = {}
+    for name, data in geometry.attributes.items():
+        normalized = bool(document.items("accessors")[first["attributes"][name]].get("normalized"))
+        if not name.startswith("WEIGHTS_"):
+            streams[name] = _attribute(name, data, extent, normalized, options)
+    weights = [name for name in geometry.attributes if name.startswith("WEIGHTS_")]
+    for name, part in zip(weights, quantize_weights([geometry.attributes[n] for n in weights], bits=16), strict=True):
+        streams[name] = _Stream(part, part, Mode.ATTRIBUTES, normalized=True, target=ARRAY_BUFFER)
+    targets = [
+        {name: _displacement(name, data, extent, options) for name, data in target.items()}
+        for target in geometry.targets
+    ]
+    column = index_array(geometry.indices, len(positions))
+    triangles = _Stream(column, column, Mode.TRIANGLES, target=ELEMENT_ARRAY_BUFFER, vertices=len(positions))
+
+    # Everything has been encoded without an error: only now is the document changed.
+    def put(stream: _Stream, like: int | None, bounds: bool = False) -> int:
+        described = describe(stream.decoded, normalized=stream.normalized, bounds=bounds)
+        number = document.append_accessor(described, like=like)
+        _put(groups, document.items("accessors")[number], stream)
+        return number
+
+    attributes = {n: put(streams[n], first["attributes"][n], n == "POSITION") for n in first["attributes"]}
+    moved = [
+        {n: put(stream, old[n], n == "POSITION") for n, stream in target.items()}
+        for target, old in zip(targets, first.get("targets", ()), strict=True)
+    ]
+    number = put(triangles, first.get("indices"))
+    if any(
+        document.items("accessors")[attributes[n]]["componentType"] == 5122
+        for n in ("NORMAL", "TANGENT")
+        if n in attributes
+    ) or any(
+        document.items("accessors")[attributes[n]]["componentType"] == 5120
+        for n in ("NORMAL", "TANGENT")
+        if n in attributes
+    ):
+        document.declare(QUANTIZATION, required=True)
+    for primitive in shape.primitives:
+        primitive["attributes"] = dict(attributes)
+        primitive["indices"] = number
+        primitive.pop("mode", None)
+        if moved:
+            primitive["targets"] = [dict(target) for target in moved]
+
+
+def ordered(geometry: Geometry) -> Geometry:
+    """The same geometry: equal vertices joined, degenerate triangles gone, in the order that GPUs and codec like."""
+    streams = dict(geometry.attributes)
+    for number, target in enumerate(geometry.targets):
+        streams |= {f"{number}/{name}": data for name, data in target.items()}
+    welded = meshopt.weld(streams, geometry.indices)
+    faces = welded.indices
+    faces = faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 0] != faces[:, 2])]
+    if not len(faces):
+        raise MeshoptError("every triangle is degenerate")
+    positions = welded.streams["POSITION"]
+    faces = meshopt.optimize_vertex_cache(faces, len(positions))
+    faces = meshopt.optimize_overdraw(faces, positions)
+    faces, source = meshopt.optimize_vertex_fetch(faces, len(positions))
+    return Geometry(
+        {name: welded.streams[name][source] for name in geometry.attributes},
+        faces,
+        [
+            {name: welded.streams[f"{number}/{name}"][source] for name in target}
+            for number, target in enumerate(geometry.targets)
+        ],
+    )
+
+
+def _attribute(name: str, data: Array, extent: float, normalized: bool, options: MeshoptOptions) -> _Stream:
+    if name == "POSITION":
+        return _exponential(data, extent, options.position_bits)
+    if name in ("NORMAL", "TANGENT"):
+        rows = meshopt.encode_filter_oct(data, bits=options.normal_bits)
+        decoded = _decoded(rows, Filter.OCTAHEDRAL)
+        return _Stream(rows, decoded[:, : data.shape[1]], Mode.ATTRIBUTES, Filter.OCTAHEDRAL, True, ARRAY_BUFFER)
+    if name.startswith("TEXCOORD_"):
+        return _exponential(data, float(np.ptp(data, axis=0).max()), options.texcoord_bits)
+    if name.startswith("COLOR_"):
+        if data.size and (data.min() < 0 or data.max() > 1):
+            return _exact(data, normalized=False)
+        return _exact(unorm(data, bits=options.color_bits), normalized=True)
+    if name.startswith("JOINTS_"):
+        return _exact(data.astype(np.uint8 if not data.size or data.max() < 256 else np.uint16), normalized=False)
+    return _exact(data, normalized=normalized)
+
+
+def _displacement(name: str, data: Array, extent: float, options: MeshoptOptions) -> _Stream:
+    """A morph target's attribute: as precise as the one that it is added to."""
+    if name == "POSITION":
+        return _exponential(data, extent, options.position_bits)
+    if name in ("NORMAL", "TANGENT"):
+        return _exponential(data, 1.0, options.normal_bits)
+    return _exact(data, normalized=False)
+
+
+def _exact(data: Array, *, normalized: bool) -> _Stream:
+    size = -(-data.shape[1] * data.dtype.itemsize // 4) * 4
+    rows = np.frombuffer(padded(data, size), np.uint8).reshape(len(data), size)
+    return _Stream(rows, data, Mode.ATTRIBUTES, normalized=normalized, target=ARRAY_BUFFER)
+
+
+def _exponential(data: Array, extent: float, bits: int) -> _Stream:
+    """Floats with an error of at most ``extent / 2^(bits + 1)``, which is what `bits` over a bounding box give."""
+    largest = float(np.abs(data).max(initial=0.0))
+    if not largest or not extent or not math.isfinite(largest):
+        return _exact(data.astype(np.float32), normalized=False)
+    # The filter's error is 2^-wanted of the next power of two over the largest value, however small the box: an object
+    # far from the origin needs more bits for the same precision.
+    wanted = bits + 1 + math.ceil(math.log2(largest)) - math.floor(math.log2(extent))
+    if wanted > 24:
+        return _exact(data.astype(np.float32), normalized=False)
+    rows = meshopt.encode_filter_exp(data, bits=max(wanted, 2))
+    return _Stream(
+        rows,
+        _decoded(rows, Filter.EXPONENTIAL).view(np.float32),
+        Mode.ATTRIBUTES,
+        Filter.EXPONENTIAL,
+        target=ARRAY_BUFFER,
+    )
+
+
+def _decoded(rows: Array, filter_: Filter) -> Array:
+    """What a reader's decoder makes of filtered rows, by the codec's own way there and back."""
+    stride = rows.shape[1] * rows.dtype.itemsize
+    data = meshopt.decode_buffer(
+        meshopt.encode_vertex_buffer(rows), count=len(rows), stride=stride, mode=Mode.ATTRIBUTES, filter=filter_
+    )
+    return np.frombuffer(data, rows.dtype).reshape(rows.shape)
+
+
+# -- everything else -----------------------------------------------------------------------------------------------
+
+
+def _place_others(document: Document, groups: dict[_Key, _Group]) -> None:
+    """Keyframes, inverse bind matrices and instance transforms, lossless."""
+    for index, use in enumerate(usage(document)):
+        accessor = document.items("accessors")[index]
+        if (
+            use not in ("other", "skin")
+            or "sparse" in accessor
+            or "bufferView" not in accessor
+            or opaque(document, index)
+        ):
+            continue
+        data = document.accessor(index)
+        size = data.shape[1] * data.dtype.itemsize
+        if not len(data) or size % 4 or compression(document.items("bufferViews")[accessor["bufferView"]]):
+            continue
+        _put(groups, accessor, _Stream(data, data, Mode.ATTRIBUTES), use)

@@ -1,0 +1,115 @@
+"""Merge what is equal: accessors, images, samplers, textures, materials, meshes, and animation samplers.
+
+Name, extras and extensions are part of what a thing is, so two materials that differ in their names stay two and no
+name is lost. What KHR_animation_pointer animates stays itself, however equal it is at rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from cloudbaker.compute.gltf.document import Document, compression
+from cloudbaker.compute.gltf.prune import Reserved
+from cloudbaker.compute.gltf.references import Json, pointers, references, unknown_extensions
+
+from cloudbaker.canonical import canonical_json
+
+_STORAGE = ("bufferView", "byteOffset", "uri")
+
+
+def dedup(document: Document, reserved: Reserved) -> None:
+    """Merge equal items in place; the first of several stays. Does nothing on a pinned document (see `prune`)."""
+    if reserved.pinned:
+        return
+    uses = usage(document)
+    _merge(document, "accessors", lambda i, item: _accessor_key(document, i, item, uses[i]))
+    _merge(document, "images", lambda i, item: _image_key(document, item))
+    for kind in ("samplers", "textures", "materials", "meshes"):
+        _merge(document, kind, lambda i, item: canonical_json(item))
+    _merge_animation_samplers(document)
+
+
+def _merge_animation_samplers(document: Document) -> None:
+    """Channels of one animation that follow the same curve share its sampler; samplers have no number elsewhere."""
+    for animation in document.items("animations"):
+        first: dict[bytes, int] = {}
+        new = [first.setdefault(canonical_json(sampler), len(first)) for sampler in animation.get("samplers", ())]
+        if len(first) < len(new):
+            kept = {to: old for old, to in reversed(list(enumerate(new)))}
+            animation["samplers"] = [animation["samplers"][kept[to]] for to in range(len(first))]
+            for channel in animation["channels"]:
+                channel["sampler"] = new[channel["sampler"]]
+
+
+def _merge(document: Document, kind: str, key: Callable[[int, Json], bytes | None]) -> None:
+    animated = {index for _, pointed, index in pointers(document.json) if pointed == kind}
+    first: dict[bytes, int] = {}
+    new: list[int] = []
+    count = 0
+    for index, item in enumerate(document.items(kind)):
+        identity = None if index in animated else key(index, item)
+        to = first.setdefault(identity, count) if identity is not None else count
+        new.append(to)
+        count += to == count
+    if count < len(new):
+        document.remap(kind, new, count)
+
+
+def _accessor_key(document: Document, index: int, accessor: Json, use: str) -> bytes | None:
+    view = accessor.get("bufferView")
+    # Without a view the data lie in a Draco payload; in a compressed one they would have to be unpacked to be compared.
+    if view is None or "sparse" in accessor or compression(document.items("bufferViews")[view]):
+        return None
+    described = {key: value for key, value in accessor.items() if key not in _STORAGE}
+    return canonical_json({**described, "use": use}) + content_hash(document, index)
+
+
+def _image_key(document: Document, image: Json) -> bytes | None:
+    if "bufferView" not in image:
+        return None
+    described = {key: value for key, value in image.items() if key not in _STORAGE}
+    return canonical_json(described) + hashlib.sha256(document.view(image["bufferView"])).digest()
+
+
+def content_hash(document: Document, index: int) -> bytes:
+    """SHA-256 of an accessor's elements, as bytes without padding."""
+    return hashlib.sha256(document.accessor(index).tobytes()).digest()
+
+
+def usage(document: Document) -> list[str]:
+    """What each accessor is for: ``vertex``, ``index``, ``skin``, ``other`` (animations …), ``mixed`` or ``none``.
+
+    The specification has different rules for each (only vertex attributes may share a view with a stride), and the
+    validator wants views that hold inverse bind matrices to hold nothing else.
+    """
+    uses = ["none"] * len(document.items("accessors"))
+
+    def use(index: int, what: str) -> None:
+        if 0 <= index < len(uses):
+            uses[index] = what if uses[index] in ("none", what) else "mixed"
+
+    geometry: set[int] = set()
+    for mesh in document.items("meshes"):
+        for primitive in mesh.get("primitives", ()):
+            for attributes in (primitive.get("attributes", {}), *primitive.get("targets", ())):
+                geometry.add(id(attributes))
+                for index in attributes.values():
+                    use(index, "vertex")
+            geometry.add(id(primitive))
+            if "indices" in primitive:
+                use(primitive["indices"], "index")
+    skins = {id(skin) for skin in document.items("skins")}
+    for holder, key, _ in references(document.json, "accessors"):
+        if id(holder) not in geometry:
+            use(holder[key], "skin" if id(holder) in skins else "other")
+    return uses
+
+
+def opaque(document: Document, index: int) -> bool:
+    """Whether an accessor or its view carries an extension that may give its bytes a meaning unknown to us."""
+    accessor = document.items("accessors")[index]
+    view = accessor.get("bufferView")
+    return bool(
+        unknown_extensions(accessor) or (view is not None and unknown_extensions(document.items("bufferViews")[view]))
+    )
