@@ -22,6 +22,7 @@ from typing import Any
 import DracoPy
 import numpy as np
 import numpy.typing as npt
+
 from cloudbaker.compute.meshes.meshopt import MeshoptError, checked_floats, checked_triangles, weld
 from cloudbaker.compute.meshes.quantize import dequantize, quantize_weights, unorm
 
