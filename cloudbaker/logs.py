@@ -13,6 +13,7 @@ that is really written (it costs 200 ms, and a quiet `cloudbaker bake` writes no
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -123,7 +124,7 @@ class Log:
             fields = {**fields, "error": error.to_json(), "detail": error.detail}
         clean: dict[str, Any] = redact({**_context.get(), **{k: v for k, v in fields.items() if v is not None}})
         event = redact(event)
-        text = " ".join([event, *(f"{key}={value}" for key, value in clean.items())]).replace("%", "%%")
+        text = " ".join([event, *(f"{key}={value}" for key, value in clean.items())])
         exc_info = (type(error), error, error.__traceback__) if error is not None else None
         # one attribute of our own: a field called "name" or "args" in `extra` would raise KeyError
         self._logger.log(level, text, exc_info=exc_info, extra={"cloudbaker": (event, clean)}, stacklevel=3)
@@ -140,11 +141,11 @@ def redact(value: Any, *, _depth: int = 0) -> Any:
     Texts lose control characters (``\\x1b``), bytes become their length, anything else its ``str``.
     """
     if isinstance(value, str):
-        for pattern, replacement in _SECRET_TEXT:
-            value = pattern.sub(replacement, value)
-        return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
-    if value is None or isinstance(value, (bool, int, float)):
+        return _escape(_hide(value))
+    if value is None or isinstance(value, (bool, int)):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)  # JSON has no infinity
     if isinstance(value, (bytes, bytearray, memoryview)):
         return f"<{len(value)} bytes>"
     if _depth < _MAX_DEPTH and isinstance(value, Mapping):
@@ -155,6 +156,16 @@ def redact(value: Any, *, _depth: int = 0) -> Any:
     if _depth < _MAX_DEPTH and isinstance(value, (list, tuple, set, frozenset)):
         return [redact(item, _depth=_depth + 1) for item in value]
     return redact(str(value))
+
+
+def _hide(text: str) -> str:
+    for pattern, replacement in _SECRET_TEXT:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _escape(text: str) -> str:
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 class _Renderer(logging.Formatter):
@@ -177,7 +188,9 @@ class _Renderer(logging.Formatter):
         # ours last but never over the four above: a field of the same name gets an underscore
         line |= {f"{key}_" if key in line else key: value for key, value in fields.items()}
         if record.exc_info:
-            line["exception"] = "\n".join(map(redact, self.formatException(record.exc_info).splitlines()))
+            # hidden as a whole, since a PEM key spans lines; escaped line by line, since a traceback does too
+            text = _hide(self.formatException(record.exc_info))
+            line["exception"] = "\n".join(map(_escape, text.split("\n")))
         return str(self._renderer()(None, record.levelname.lower(), line))
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:

@@ -19,9 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cloudbaker.compute.signing.keys import Keys, PublicKey
-
 from cloudbaker.canonical import canonical_json
+from cloudbaker.compute.signing.keys import Keys, PublicKey
 from cloudbaker.errors import SignatureInvalid, SigningKeyError
 
 IN_TOTO = "application/vnd.in-toto+json"

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cloudbaker.compute.signing.dsse import IN_TOTO, loads_strict
-
 import cloudbaker
+from cloudbaker.compute.signing.dsse import IN_TOTO, loads_strict
 from cloudbaker.errors import SignatureInvalid
 from cloudbaker.model import AssetRef, Source
 

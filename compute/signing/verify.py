@@ -23,7 +23,6 @@ from cloudbaker.compute.package import ENVELOPE, MANIFEST, SCHEMA
 from cloudbaker.compute.signing import dsse
 from cloudbaker.compute.signing.keys import PublicKey
 from cloudbaker.compute.signing.statement import Statement, parse_statement
-
 from cloudbaker.errors import SignatureInvalid, SourceUnreadable
 from cloudbaker.model import Finding, Severity, to_json
 
