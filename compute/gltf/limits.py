@@ -23,7 +23,7 @@ class ContentLimits:
 
     json_bytes: int = 64 << 20
     """Of the JSON text. Python needs up to 25 times the text (``[{},{},…]``), hence also `json_values`."""
-    json_values: int = 6_000_000
+    json_values: int = 3_000_000
     json_depth: int = 64
     """glTF itself needs 12; the official validator overflows its stack on deep JSON."""
     items: int = 100_000
