@@ -13,6 +13,7 @@ import signal
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from cloudbaker.compute.job import Limits
 from cloudbaker.compute.sandbox import landlock, seccomp
@@ -41,10 +42,9 @@ def set_limits(limits: Limits) -> None:
         (resource.RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES),
         (resource.RLIMIT_CORE, 0, 0),
     ):
-        _, ceiling = resource.getrlimit(what)
-        if ceiling != resource.RLIM_INFINITY:  # an outer limit that is lower stays
-            soft, hard = min(soft, ceiling), min(hard, ceiling)
-        resource.setrlimit(what, (soft, hard))
+        _, outer = resource.getrlimit(what)
+        ceiling = hard if outer == resource.RLIM_INFINITY else min(hard, outer)
+        resource.setrlimit(what, (min(soft, ceiling), ceiling))
 
 
 def drop_privileges() -> None:
@@ -56,7 +56,7 @@ def drop_privileges() -> None:
     if os.geteuid() == 0:
         with suppress(OSError):
             resource.setrlimit(resource.RLIMIT_NPROC, (PROCESSES, PROCESSES))
-        with suppress(PermissionError, OSError):
+        with suppress(OSError):
             os.setgroups([])
             os.setresgid(NOBODY, NOBODY, NOBODY)
             os.setresuid(NOBODY, NOBODY, NOBODY)
@@ -83,7 +83,7 @@ def confine(*, limits: Limits, parent: int, read: Iterable[str], use_landlock: b
     drop_privileges()
     die_with(parent)
     check(LIBC.prctl(4, 0, 0, 0, 0), "PR_SET_DUMPABLE")
-    if len(os.listdir("/proc/self/task")) != 1:
+    if len(list(Path("/proc/self/task").iterdir())) != 1:
         raise RuntimeError("the process has more than one thread: Landlock binds only the one that asks for it")
     if use_landlock:
         landlock.restrict(read=read, write=["/dev/null"])

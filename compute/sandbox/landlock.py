@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import struct
 from collections.abc import Iterable
 
@@ -63,7 +64,7 @@ def _add(rules: int, path: str, rights: int) -> None:
     except (FileNotFoundError, PermissionError, NotADirectoryError):
         return
     try:
-        if not os.stat(fd).st_mode & 0o040000:
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
             rights &= _OF_A_FILE
         check(LIBC.syscall(_ADD, rules, 1, struct.pack("<Qi", rights, fd), 0), f"landlock_add_rule {path}")
     finally:

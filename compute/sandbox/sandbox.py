@@ -57,7 +57,7 @@ class _Server:
         self.lock = threading.Lock()
         self.alive = True
         self.ready: Future[None] = Future()
-        self.stderr: IO[bytes] = tempfile.TemporaryFile()
+        self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         with theirs:
             self.process = subprocess.Popen(
                 [
@@ -286,7 +286,7 @@ class Sandbox:
 
         def land() -> None:
             done, _ = wait(flying, timeout=1.0, return_when=FIRST_COMPLETED)
-            overdue = [f for f, (_, t) in flying.items() if f not in done and not t.server.process.returncode is None]
+            overdue = [f for f, (_, t) in flying.items() if f not in done and t.server.process.returncode is not None]
             for future in [*done, *overdue]:
                 index, ticket = flying.pop(future)
                 outcomes[index] = self._finish(ticket)
@@ -391,8 +391,9 @@ def _request(job: Job) -> tuple[int, int]:
     try:
         with os.fdopen(fd, "wb", buffering=0, closefd=False) as out:
             for part in (memoryview(struct.pack("<Q", len(text)) + text), *blobs):
-                while part:
-                    part = part[out.write(part) :]
+                done = 0
+                while done < len(part):  # Linux writes at most 2 GB at a time
+                    done += out.write(part[done:])
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     except BaseException:
         os.close(fd)
@@ -476,7 +477,7 @@ def _outcome(job: Job, report: dict[str, Any], file: IO[bytes], isolation: str) 
             return outcome(Status.CRASH, f"killed: the job was {'cancelled' if why == 'cancelled' else 'shut down'}")
     if code in (-signal.SIGXCPU, -signal.SIGKILL) and report["cpu"] >= limits.cpu_seconds:
         return outcome(Status.CPU, f"more than {limits.cpu_seconds} s of CPU time")
-    if code == -signal.SIGXFSZ or code == EXIT_FILE_SIZE:
+    if code in (-signal.SIGXFSZ, EXIT_FILE_SIZE):
         return outcome(Status.FILE_SIZE, file_size)
     if code == EXIT_MEMORY or (code == -signal.SIGKILL and report["oom"]) or (code < 0 and _starved(log)):
         return outcome(Status.MEMORY, memory)

@@ -152,7 +152,7 @@ def _prologue(machine: str) -> list[_Instruction]:
 
 
 def _rules(calls: dict[str, int], rules: dict[str, list[_Instruction]]) -> list[_Instruction]:
-    """If the call is one of `calls`, its rule decides; each rule ends in a return, else the call number is still loaded."""
+    """Each rule decides about one of `calls` and ends in a return; for others the call number stays loaded."""
     out: list[_Instruction] = []
     for name, rule in rules.items():
         if name in calls:
@@ -235,7 +235,7 @@ def available(machine: str = platform.machine()) -> bool:
     if not supported(machine):
         return False
     action = ctypes.c_uint32(_ERRNO)
-    return LIBC.syscall(_SECCOMP[machine], 2, 0, ctypes.byref(action)) == 0  # SECCOMP_GET_ACTION_AVAIL
+    return bool(LIBC.syscall(_SECCOMP[machine], 2, 0, ctypes.byref(action)) == 0)  # SECCOMP_GET_ACTION_AVAIL
 
 
 _SECCOMP = {"x86_64": 317, "aarch64": 277}

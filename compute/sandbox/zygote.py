@@ -47,7 +47,7 @@ WARM = (
     *("numpy", "PIL.Image", "PIL.PngImagePlugin", "PIL.JpegImagePlugin", "PIL.WebPImagePlugin", "PIL.ImageMath"),
     *("DracoPy", "meshoptimizer"),
 )
-"""Modules loaded at the start; one that is missing is left out. Job modules are loaded when they are first asked for."""
+"""Modules loaded at the start; one that is missing is left out. Job modules are loaded when first asked for."""
 TICK = 0.1
 """Seconds between two looks at the memory and threads of the children."""
 MAX_THREADS = 128
@@ -130,8 +130,9 @@ def write_result(fd: int, head: dict[str, Any], files: Mapping[str, bytes | byte
     os.lseek(fd, 0, os.SEEK_SET)
     with os.fdopen(fd, "wb", buffering=0, closefd=False) as out:
         for part in (memoryview(struct.pack("<Q", len(text)) + text), *(part for _, part in parts)):
-            while part:
-                part = part[out.write(part) :]
+            done = 0
+            while done < len(part):  # Linux writes at most 2 GB at a time
+                done += out.write(part[done:])
 
 
 def _describe(error: BaseException) -> str:
@@ -247,12 +248,8 @@ class _Zygote:
                     if job.pidfd in ready:
                         poll.unregister(job.pidfd)
                         self.finish(job)
-                if self.sock.fileno() in ready:
-                    started = self.receive()
-                    if started is None:
-                        return
-                    if started:
-                        poll.register(started.pidfd, select.POLLIN)
+                if self.sock.fileno() in ready and not self.receive(poll):
+                    return
                 if self.running and time.monotonic() - looked >= min(TICK, (self.patience() or 0.0) / 1000):
                     self.watch()
                     looked = time.monotonic()
@@ -271,19 +268,20 @@ class _Zygote:
     def send(self, message: dict[str, Any]) -> None:
         self.sock.send(json.dumps(message).encode())
 
-    def receive(self) -> _Running | bool | None:
-        """Take one message: a job (returned running), a cancellation (False), or the end (None)."""
+    def receive(self, poll: select.poll) -> bool:
+        """Take one message, a job or a cancellation; False when there will be no more."""
         data, fds, _, _ = socket.recv_fds(self.sock, MAX_MESSAGE, 2)
         if not data:
-            return None
+            return False
         message = json.loads(data)
         if "cancel" in message:
             if job := self.running.get(message["cancel"]):
                 self.kill(job, "cancelled")
-            return False
+            return True
         job = self.start(message, *fds)
         self.running[job.id] = job
-        return job
+        poll.register(job.pidfd, select.POLLIN)
+        return True
 
     def start(self, message: dict[str, Any], request: int, result: int) -> _Running:
         # Loaded once, here, and not again in each child. What is wrong with it shows in the child, as the job's error.
