@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cloudbaker.model import AssetRef, Role, Run, RunState, Source, Step, Version
+from cloudbaker.model import AssetRef, Finding, Role, Run, RunState, Source, Step, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class RunInfo:
     error: dict[str, Any] | None
     steps: tuple[Step, ...]
     metrics: dict[str, float]
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from cloudbaker.catalog.journal import many, measured, tell
 from cloudbaker.catalog.records import RunInfo
 from cloudbaker.catalog.uploads import ensure_tenant
 from cloudbaker.errors import IdempotencyMismatch, NotFound
-from cloudbaker.model import AssetRef, Finding, Run, RunState, Step, StepState, to_json
+from cloudbaker.model import AssetRef, Finding, Run, RunState, Severity, Step, StepState, to_json
 
 
 def start_run(core: Core, run: Run, now: datetime) -> None:
@@ -152,6 +152,9 @@ def get_run(core: Core, run_id: str) -> RunInfo:
             )
             for step in connection.execute(sa.select(s.steps).where(st.run_id == run_id).order_by(st.seq))
         )
+        f = s.findings.c
+        chosen = sa.select(f.code, f.severity, f.place, f.message, f.remedy)
+        found = connection.execute(chosen.where(f.asset == row.asset, f.run_id == run_id).order_by(f.seq)).all()
     state = RunState(latest.state) if latest else RunState.RUNNING
     ended = latest is not None and state is not RunState.RUNNING
     return RunInfo(
@@ -171,6 +174,7 @@ def get_run(core: Core, run_id: str) -> RunInfo:
         error=latest.error if latest is not None else None,
         steps=steps,
         metrics=of_run,
+        findings=tuple(Finding(f.code, Severity(f.severity), f.place, f.message, f.remedy) for f in found),
     )
 
 

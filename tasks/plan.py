@@ -1,0 +1,108 @@
+"""What is stale, and why: the plan of a re-bake, by bake key."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cloudbaker.bakekey import bake_key
+from cloudbaker.catalog.core import Catalog
+from cloudbaker.compute.toolchain import versions
+from cloudbaker.model import AssetRef, Source, to_json
+from cloudbaker.recipe import Recipe, load_recipe
+
+
+@dataclass(frozen=True, slots=True)
+class PlanItem:
+    """One asset to bake again from its stored sources."""
+
+    asset: AssetRef
+    version: int
+    """The version that is stale."""
+    recipe: str
+    bake_key: str
+    """The key it will have."""
+    reason: str
+    sources: tuple[Source, ...]
+    channel: str | None
+    """The channel that follows: ``live`` if it points at the stale version, else none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RebakePlan:
+    """What a re-bake would do."""
+
+    items: tuple[PlanItem, ...]
+    unchanged: int
+    quarantined: int
+    """Stale, but in quarantine under the very same key: left alone until released."""
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``--json`` contract (docs/cli.md)."""
+        return {
+            "stale": len(self.items),
+            "unchanged": self.unchanged,
+            "quarantined": self.quarantined,
+            "reasons": self.reasons,
+            "items": [
+                {
+                    "asset": str(i.asset),
+                    "version": i.version,
+                    "recipe": i.recipe,
+                    "bake_key": i.bake_key,
+                    "reason": i.reason,
+                    "source_bytes": sum(s.blob.size for s in i.sources),
+                }
+                for i in self.items
+            ],
+        }
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><td>{reason}</td><td>{count}</td></tr>" for reason, count in self.reasons.items())
+        return (
+            f"<div><b>{len(self.items)} stale</b>, {self.unchanged} unchanged, {self.quarantined} in quarantine"
+            f"<table>{rows}</table></div>"
+        )
+
+
+def plan_rebake(catalog: Catalog, *, where: str | None = None, recipe: str | None = None) -> RebakePlan:
+    """Compare the newest version of each asset with what today's recipe and tools would give.
+
+    `where` is an SQL condition over the latest versions (``tenant = 'acme' and size_bytes > 1e6``); `recipe` bakes all
+    of them with another recipe than their own.
+    """
+    tools, recipes = versions(), dict[str, Recipe]()
+    quarantined = {(q.asset, q.bake_key) for q in catalog.quarantined()}
+    items, unchanged, skipped = [], 0, 0
+    for row in catalog.latest_versions(where):
+        name = recipe or row.recipe
+        current = recipes.setdefault(name, load_recipe(name))
+        key = bake_key(row.sources, current.hash, tools)
+        if key == row.bake_key:
+            unchanged += 1
+        elif (row.asset, key) in quarantined:
+            skipped += 1
+        else:
+            reason = _reason(row.recipe, row.recipe_hash, row.tools, current, tools)
+            channel = "live" if "live" in row.channels else None
+            items.append(PlanItem(row.asset, row.number, name, key, reason, row.sources, channel))
+    return RebakePlan(tuple(items), unchanged, skipped, dict(Counter(i.reason for i in items).most_common()))
+
+
+def _reason(old_name: str, old_hash: str, old_tools: Mapping[str, str], new: Recipe, tools: Mapping[str, str]) -> str:
+    if old_name != new.name:
+        return f"recipe {old_name} → {new.name}"
+    reasons = [f"recipe {new.name} changed"] if old_hash != new.hash else []
+    for name in sorted(old_tools.keys() | tools.keys()):
+        before, after = old_tools.get(name, "none"), tools.get(name, "none")
+        if before != after:
+            reasons.append(f"{name} {before} → {after}")
+    return ", ".join(reasons) or "sources changed"
+
+
+def item_json(item: PlanItem) -> dict[str, Any]:
+    """A plan item as JSON, to travel to a worker."""
+    return dict(to_json(item))
