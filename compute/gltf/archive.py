@@ -25,16 +25,8 @@ from cloudbaker.compute.gltf.uris import UriRefused, safe_path
 Model = tuple[str, dict[str, memoryview]]
 """Name of the main file, and all files by their path relative to its folder."""
 
-_BROKEN = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    OSError,
-    ValueError,
-    NotImplementedError,
-    RuntimeError,
-    struct.error,
-)
+_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError)
+"""What `zipfile` raises on damaged archives; RuntimeError is also NotImplementedError (versions it does not know)."""
 _DIRECTORY_BYTES = 16 << 20
 _SMALL = 16 << 20
 _JUNK = ("__MACOSX/",)
