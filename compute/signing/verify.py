@@ -63,6 +63,10 @@ class VerifyReport:
         """Whether the package is exactly what was signed."""
         return not self.problems
 
+    def __bool__(self) -> bool:
+        """As `ok`: ``if verify(…):`` must not take a bad package for a good one."""
+        return self.ok
+
     def unwrap(self) -> VerifyReport:
         """Itself if all is well, else raise `SignatureInvalid` with the first problem; all are in its facts."""
         if self.ok:

@@ -35,6 +35,7 @@ def zip_at(path: Path, entries: dict[str, bytes], compression: int = zipfile.ZIP
 def test_a_good_bundle(bundle: dict[str, bytes], envelope: str, signing_keys: keys.Keys) -> None:
     report = verify_bundle(bundle, envelope, signing_keys.public)
     assert report.ok
+    assert report
     assert report.unwrap() is report
     assert [file.name for file in report.files] == ["lod1.glb", "manifest.json", "model.glb"]
     assert all(file.ok for file in report.files)
@@ -64,6 +65,7 @@ def test_a_changed_file(
 ) -> None:
     report = verify_bundle({**bundle, name: damage(bundle[name])}, envelope, signing_keys.public)
     assert codes(report) == ["package.file-changed"]
+    assert not report
     assert report.problems[0].place == name
     assert [file.name for file in report.files if not file.ok] == [name]
     with pytest.raises(SignatureInvalid, match=name) as caught:
