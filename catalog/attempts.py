@@ -62,7 +62,7 @@ def quarantine(
 ) -> None:
     """See `cloudbaker.catalog.core.Catalog.quarantine`."""
     facts = {"bake_key": bake_key, "attempts": attempts, "status": status, "error": error}
-    row = insert(s.quarantine).values(asset=str(asset), run_id=run_id, at=now, **facts).on_conflict_do_nothing()
+    row = insert(s.quarantine).values(asset=str(asset), run_id=run_id, created_at=now, **facts).on_conflict_do_nothing()
     with core.write() as connection:
         if connection.execute(row).rowcount == 1:
             audit(
@@ -81,8 +81,8 @@ def quarantine(
 def quarantined(core: Core, asset: AssetRef | None) -> list[QuarantineEntry]:
     """See `cloudbaker.catalog.core.Catalog.quarantined`."""
     q = s.quarantine.c
-    columns = (q.asset, q.bake_key, q.attempts, q.status, q.error, q.run_id, q.at)
-    query = sa.select(*columns).order_by(q.at, q.asset)
+    columns = (q.asset, q.bake_key, q.attempts, q.status, q.error, q.run_id, q.created_at)
+    query = sa.select(*columns).order_by(q.created_at, q.asset)
     if asset is not None:
         query = query.where(q.asset == str(asset))
     with core.read() as connection:

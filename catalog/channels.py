@@ -26,7 +26,7 @@ def channels(core: Core, asset: AssetRef) -> dict[str, int]:
 def moves(core: Core, asset: AssetRef) -> list[PointerMove]:
     """Every move of the asset's channels, newest first."""
     m = s.pointer_moves.c
-    columns = (m.at, m.channel, m.number, m.previous, m.moved_by, m.why, m.run_id)
+    columns = (m.created_at, m.channel, m.number, m.previous, m.moved_by, m.why, m.run_id)
     with core.read() as connection:
         rows = connection.execute(sa.select(*columns).where(m.asset == str(asset)).order_by(m.seq.desc()))
         return [PointerMove(*row) for row in rows]
@@ -94,7 +94,7 @@ def set_channel(
     connection.execute(
         sa.insert(s.pointer_moves),
         {
-            "at": now,
+            "created_at": now,
             "asset": str(asset),
             "channel": channel,
             "number": number,

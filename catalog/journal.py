@@ -45,7 +45,7 @@ def audit(
     connection.execute(
         sa.insert(s.audit),
         {
-            "at": now,
+            "created_at": now,
             "tenant": tenant,
             "who": who,
             "action": action,
@@ -64,7 +64,7 @@ def tell(
     connection.execute(
         sa.insert(s.outbox),
         {
-            "at": now,
+            "created_at": now,
             "tenant": asset.tenant,
             "asset": str(asset),
             "run_id": run_id,

@@ -59,7 +59,7 @@ def publish(core: Core, publication: Publication, now: datetime) -> tuple[int, b
                 "key": key,
                 "request_hash": request,
                 "result": {"number": number, "created": created},
-                "at": now,
+                "created_at": now,
             },
         )
     return number, created
@@ -85,7 +85,7 @@ def _next_number(connection: Connection, ref: AssetRef, now: datetime) -> int:
     if number is not None:
         return int(number)
     ensure_tenant(connection, ref.tenant, now)
-    names = {"tenant": ref.tenant, "project": ref.project, "at": now}
+    names = {"tenant": ref.tenant, "project": ref.project, "created_at": now}
     connection.execute(insert(s.projects).on_conflict_do_nothing(), names)
     connection.execute(sa.insert(s.assets), {"asset": str(ref), "name": ref.name, **names})
     return 1
@@ -98,7 +98,7 @@ def _bake_key(connection: Connection, asset: str, number: int) -> str | None:
 
 def _insert_version(connection: Connection, p: Publication, number: int, now: datetime) -> None:
     asset, tenant = str(p.asset), p.asset.tenant
-    common = {"at": now, "asset": asset, "number": number}
+    common = {"created_at": now, "asset": asset, "number": number}
     of_run = {**common, "run_id": p.run_id}
     connection.execute(sa.update(s.assets).where(s.assets.c.asset == asset).values(next_version=number + 1))
     connection.execute(
@@ -149,7 +149,7 @@ def _insert_version(connection: Connection, p: Publication, number: int, now: da
         connection,
         s.usage_events,
         [
-            {"at": now, "tenant": tenant, "asset": asset, "run_id": p.run_id, "kind": "stored_bytes", **zone}
+            {"created_at": now, "tenant": tenant, "asset": asset, "run_id": p.run_id, "kind": "stored_bytes", **zone}
             for zone in ({"subject": zone, "amount": amount} for zone, amount in sorted(usage.items()))
         ],
     )

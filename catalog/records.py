@@ -125,8 +125,8 @@ class SweepItem:
     kind: str
     """``unreferenced`` blob (no version refers to it, lease over), ``expired-upload`` (its process died between claim
     and registration), ``pending-deletion`` (clean-up itself died), ``orphan`` object (no row), ``unfinished`` file,
-    ``abandoned-run`` (running, without a sign of life), ``missing`` object (a live blob's bytes are gone: a person
-    must look)."""
+    ``abandoned-run`` (running, without a sign of life). Two are for a person to look at: a ``missing`` object (a live
+    blob's bytes are gone), and a ``foreign`` file, which Cloud Baker can't have put there and leaves alone."""
     key: str
     size: int = 0
     since: datetime | None = None
@@ -142,7 +142,7 @@ class SweepReport:
     @property
     def bytes(self) -> int:
         """Bytes that are, or would be, freed."""
-        return sum(item.size for item in self.items if item.kind not in ("missing", "abandoned-run"))
+        return sum(item.size for item in self.items if item.kind not in ("missing", "foreign", "abandoned-run"))
 
     @property
     def missing(self) -> tuple[SweepItem, ...]:

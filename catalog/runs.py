@@ -28,7 +28,7 @@ def start_run(core: Core, run: Run, now: datetime) -> None:
             connection.execute(
                 sa.insert(s.runs),
                 {
-                    "at": run.started_at,
+                    "created_at": run.started_at,
                     "run_id": run.run_id,
                     "flow": run.flow,
                     "asset": str(run.asset),
@@ -47,7 +47,7 @@ def start_run(core: Core, run: Run, now: datetime) -> None:
         state = _state(connection, run.run_id)
         if state is None or state.state != RunState.RUNNING:  # a run that Prefect retries is running again
             connection.execute(
-                sa.insert(s.run_states), {"at": now, "run_id": run.run_id, "state": RunState.RUNNING.value}
+                sa.insert(s.run_states), {"created_at": now, "run_id": run.run_id, "state": RunState.RUNNING.value}
             )
 
 
@@ -70,7 +70,7 @@ def finish_run(
         latest = _state(connection, run_id)
         if latest is not None and (latest.state, latest.number) == (state.value, version):
             return  # said before: the caller was killed before it knew
-        of_run = {"at": now, "run_id": run_id}
+        of_run = {"created_at": now, "run_id": run_id}
         of_asset = {**of_run, "asset": asset, "number": version}
         connection.execute(sa.insert(s.run_states), {**of_run, "state": state.value, "number": version, "error": error})
         many(connection, s.metrics, [{**of_asset, **row} for row in measured("run", "", metrics)])
@@ -92,7 +92,7 @@ def record_step(core: Core, step: Step, now: datetime) -> None:
         connection.execute(
             sa.insert(s.steps),
             {
-                "at": now,
+                "created_at": now,
                 "run_id": step.run_id,
                 "stage": step.stage,
                 "attempt": step.attempt,
@@ -103,7 +103,7 @@ def record_step(core: Core, step: Step, now: datetime) -> None:
                 "error": step.error,
             },
         )
-        common = {"at": now, "run_id": step.run_id, "asset": run.asset}
+        common = {"created_at": now, "run_id": step.run_id, "asset": run.asset}
         rows = measured("step", f"{step.stage}#{step.attempt}", step.metrics)
         many(connection, s.metrics, [{**common, "number": None, **row} for row in rows])
         milliseconds = round((step.finished_at - step.started_at).total_seconds() * 1000)
@@ -164,12 +164,12 @@ def get_run(core: Core, run_id: str) -> RunInfo:
             asset=AssetRef.parse(row.asset),
             recipe=row.recipe,
             mode=row.mode,
-            started_at=row.at,
+            started_at=row.created_at,
             created_by=row.created_by,
             parent_run_id=row.parent_run_id,
         ),
         state=state,
-        finished_at=latest.at if latest is not None and ended else None,
+        finished_at=latest.created_at if latest is not None and ended else None,
         version=latest.number if latest is not None else None,
         error=latest.error if latest is not None else None,
         steps=steps,
@@ -180,5 +180,10 @@ def get_run(core: Core, run_id: str) -> RunInfo:
 
 def _state(connection: Connection, run_id: str) -> Any:
     rs = s.run_states.c
-    newest = sa.select(rs.at, rs.state, rs.number, rs.error).where(rs.run_id == run_id).order_by(rs.seq.desc()).limit(1)
+    newest = (
+        sa.select(rs.created_at, rs.state, rs.number, rs.error)
+        .where(rs.run_id == run_id)
+        .order_by(rs.seq.desc())
+        .limit(1)
+    )
     return connection.execute(newest).one_or_none()

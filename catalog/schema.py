@@ -2,7 +2,8 @@
 
 Two kinds of tables:
 
-- *Facts* are append-only. Each has `seq`, which grows in commit order because there is one writer at a time, and `at`,
+- *Facts* are append-only. Each has `seq`, which grows in commit order because there is one writer at a time, and
+  `created_at`,
   the UTC time that decides the month it is filed under when it is published to Delta. A row of a fact is never changed,
   except columns marked `MUTABLE` (counters that ride along); those are not published.
 - *State* is what changes: blobs and their reference counts, channels, idempotency keys, attempts, quarantine. State
@@ -105,7 +106,7 @@ def _fact(name: str, *rest: sa.schema.SchemaItem) -> sa.Table:
     # AUTOINCREMENT: a number is not given again even if the newest rows were pruned after export; the exporter's
     # watermark would skip them for ever.
     return sa.Table(
-        name, metadata, sa.Column("seq", _Seq, primary_key=True), _time("at"), *rest, sqlite_autoincrement=True
+        name, metadata, sa.Column("seq", _Seq, primary_key=True), _time("created_at"), *rest, sqlite_autoincrement=True
     )
 
 
@@ -351,7 +352,7 @@ idempotency = sa.Table(
     _text("key", primary_key=True),
     _text("request_hash"),
     _json("result"),
-    _time("at"),
+    _time("created_at"),
 )
 attempts = sa.Table(
     "attempts",
@@ -374,5 +375,5 @@ quarantine = sa.Table(
     _text("status"),
     _json("error"),
     _text("run_id", null=True),
-    _time("at"),
+    _time("created_at"),
 )

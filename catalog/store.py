@@ -27,13 +27,18 @@ _COMPONENT = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,253}[a-z0-9])?")
 _KEY_MAX = 900  # S3 allows 1,024 bytes with the operator's prefix
 
 
+def is_key(key: str) -> bool:
+    """Whether an object may have this key; see `check_key`."""
+    return len(key) <= _KEY_MAX and all(_COMPONENT.fullmatch(part) and ".." not in part for part in key.split("/"))
+
+
 def check_key(key: str) -> str:
     """Return `key` if it may name an object, else raise `StoreError`.
 
     Components of lower-case ASCII letters, digits, ``.``, ``_``, ``-``, each beginning and ending with a letter or
     digit: no ``..``, no hidden or absolute paths, and nothing that some file system or CDN would fold together.
     """
-    if len(key) > _KEY_MAX or not all(_COMPONENT.fullmatch(part) and ".." not in part for part in key.split("/")):
+    if not is_key(key):
         raise StoreError(
             f"object key {key!r} is refused: use lower-case letters, digits, '.', '_', '-' between slashes", key=key
         )

@@ -181,4 +181,4 @@ def _public_key(tenant: str, hint: UploadKey, sha256: str, n: int) -> str:
 def ensure_tenant(connection: Connection, tenant: str, now: datetime) -> None:
     """Make a tenant known; nothing if it is."""
     if connection.execute(sa.select(s.tenants.c.seq).where(s.tenants.c.tenant == tenant)).first() is None:
-        connection.execute(insert(s.tenants).values(tenant=tenant, at=now).on_conflict_do_nothing())
+        connection.execute(insert(s.tenants).values(tenant=tenant, created_at=now).on_conflict_do_nothing())

@@ -65,7 +65,7 @@ def assets(core: Core, tenant: str | None, *, limit: int, offset: int) -> list[A
     """See `cloudbaker.catalog.core.Catalog.assets`."""
     a, c = s.assets.c, s.channels.c
     with core.read() as connection:
-        page = sa.select(a.asset, a.at, a.next_version).order_by(a.asset).limit(limit).offset(offset)
+        page = sa.select(a.asset, a.created_at, a.next_version).order_by(a.asset).limit(limit).offset(offset)
         if tenant is not None:
             page = page.where(a.tenant == tenant)
         rows = connection.execute(page).all()
@@ -73,7 +73,7 @@ def assets(core: Core, tenant: str | None, *, limit: int, offset: int) -> list[A
         for some in _chunks([row.asset for row in rows]):
             for row in connection.execute(sa.select(c.asset, c.channel, c.number).where(c.asset.in_(some))):
                 pointers[row.asset][row.channel] = row.number
-        return [AssetInfo(AssetRef.parse(r.asset), r.next_version - 1, r.at, pointers[r.asset]) for r in rows]
+        return [AssetInfo(AssetRef.parse(r.asset), r.next_version - 1, r.created_at, pointers[r.asset]) for r in rows]
 
 
 def latest_versions(core: Core, only: Iterable[str] | None) -> list[LatestVersion]:
@@ -156,7 +156,7 @@ def _load(connection: Connection, asset: AssetRef, rows: Sequence[Any]) -> list[
             recipe=row.recipe,
             recipe_hash=row.recipe_hash,
             run_id=row.run_id,
-            created_at=row.at,
+            created_at=row.created_at,
             created_by=row.created_by,
             change_note=row.change_note,
             size_bytes=row.size_bytes,

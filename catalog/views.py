@@ -1,0 +1,185 @@
+"""What people query: DuckDB views of published Parquet ∪ the unpublished tail of the core, at one moment.
+
+The Parquet files of each Delta table are fixed first, by its snapshot; then one read transaction of the core gives all
+rows above each table's watermark. Facts are never changed, so together they are exactly the core at that transaction,
+for all tables alike. Never glob a Delta folder instead: after a compaction that counts rows twice.
+
+The files are handed to DuckDB as Arrow datasets and not by `read_parquet`: DuckDB pushes filters and columns down into
+either, but with datasets its own access to files can be shut off and locked, so that no query, whoever wrote it, reads
+or writes a file of this machine. It also needs no DuckDB extension for tables on S3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from cloudbaker.catalog import schema as s
+from cloudbaker.catalog.engine import Core
+from cloudbaker.catalog.export import damaged, export, fact_columns, open_table, read_facts, to_arrow
+from cloudbaker.errors import UsageError
+
+LONG_TAIL = 20_000
+"""Unpublished rows (all tables together) above which `connect` publishes first; reading them took 0.1 s."""
+
+_STATE = (s.tenants, s.blobs, s.channels, s.attempts, s.quarantine)
+"""Read from the core as they are; `tenants` among them for its counters."""
+
+_REF = "split_part(asset, '/', 1) AS tenant, split_part(asset, '/', 2) AS project, split_part(asset, '/', 3) AS name"
+
+VIEWS: dict[str, str] = {
+    "tenants": "SELECT tenant, created_at, used_bytes, quota_bytes FROM _state_tenants",
+    "projects": "SELECT tenant, project, created_at FROM _projects",
+    "assets": """
+        SELECT asset, tenant, project, name, created_at, coalesce(latest, 0) AS latest
+        FROM _assets LEFT JOIN (SELECT asset, max(number) AS latest FROM _versions GROUP BY asset) USING (asset)""",
+    "channels": "SELECT asset, channel, number, rev, moved_at, moved_by FROM _state_channels",
+    "channel_moves": """
+        SELECT created_at AS moved_at, asset, channel, number, previous, moved_by, why, run_id FROM _pointer_moves""",
+    "versions": f"""
+        SELECT asset, number, {_REF}, created_at, created_by, change_note, run_id, bake_key, recipe, recipe_hash,
+            engine, tools::JSON AS tools, size_bytes, coalesce(channels, []) AS channels
+        FROM _versions LEFT JOIN (
+            SELECT asset, number, list(channel ORDER BY channel) AS channels FROM _state_channels GROUP BY asset, number
+        ) USING (asset, number)""",
+    "latest_versions": """
+        SELECT versions.*, coalesce(source_bytes, 0) AS source_bytes
+        FROM versions JOIN (SELECT asset, max(number) AS number FROM _versions GROUP BY asset) USING (asset, number)
+        LEFT JOIN (
+            SELECT asset, number, sum(size_bytes)::BIGINT AS source_bytes FROM _version_sources GROUP BY asset, number
+        ) USING (asset, number)""",
+    "version_sources": "SELECT asset, number, name, media_type, sha256, size_bytes, storage_key FROM _version_sources",
+    "artifacts": """
+        SELECT asset, number, role, variant, name, media_type, sha256, size_bytes, storage_key, device
+        FROM _artifacts""",
+    "provenance": "SELECT asset, number, envelope::JSON AS envelope FROM _provenance",
+    "runs": f"""
+        SELECT run_id, flow, asset, {_REF}, recipe, mode, state, _runs.created_at AS started_at,
+            CASE WHEN state <> 'running' THEN ended.created_at END AS finished_at,
+            epoch(CASE WHEN state <> 'running' THEN ended.created_at END - _runs.created_at) AS seconds,
+            number, error::JSON AS error, created_by, parent_run_id
+        FROM _runs JOIN (
+            SELECT run_id, created_at, state, number, error FROM _run_states
+            QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY seq DESC) = 1
+        ) AS ended USING (run_id)""",
+    "steps": """
+        SELECT run_id, asset, stage, attempt, state, started_at, finished_at,
+            epoch(finished_at - started_at) AS seconds, device, error::JSON AS error
+        FROM _steps JOIN (SELECT run_id, asset FROM _runs) USING (run_id)""",
+    "findings": "SELECT created_at, run_id, asset, number, code, severity, place, message, remedy FROM _findings",
+    "losses": "SELECT created_at, run_id, asset, number, kind, place, detail FROM _losses",
+    "metrics": "SELECT created_at, run_id, asset, number, scope, subject, name, value FROM _metrics",
+    "usage": "SELECT created_at, tenant, asset, run_id, kind, subject, amount FROM _usage_events",
+    "audit": "SELECT seq, created_at, tenant, who, action, subject, why, run_id, detail::JSON AS detail FROM _audit",
+    "outbox": "SELECT seq, created_at, tenant, asset, run_id, kind, payload::JSON AS payload FROM _outbox",
+    "blobs": """
+        SELECT tenant, zone, sha256, size_bytes, refcount, state, lease_until, created_at, storage_key
+        FROM _state_blobs""",
+    "deletions": "SELECT created_at AS deleted_at, storage_key, why FROM _deletions",
+    "attempts": f"""
+        SELECT asset, {_REF}, bake_key, count, last_status, last_error::JSON AS last_error, run_id, first_at, last_at
+        FROM _state_attempts""",
+    "quarantine": f"""
+        SELECT asset, {_REF}, bake_key, attempts, status, error::JSON AS error, run_id, created_at
+        FROM _state_quarantine""",
+}
+"""The views and their columns: the contract of ``cb.catalog()``, explained in ``docs/catalog.md``.
+
+Names that begin with ``_`` are what they are made of, and may change.
+"""
+
+
+def connect(core: Core, published: Path, *, python_tables: bool = True) -> duckdb.DuckDBPyConnection:
+    """See `cloudbaker.catalog.core.Catalog.connect`.
+
+    `python_tables` lets a query name data frames and Arrow tables of the caller's Python, as DuckDB does by default.
+    """
+    if _tail_rows(core, published) > LONG_TAIL:
+        export(core, published)
+    parquet: dict[str, Any] = {}
+    watermarks: dict[str, int] = {}
+    for table in s.FACTS:
+        with damaged(published, table):
+            delta, watermarks[table.name] = open_table(published, table)
+            if delta is not None:
+                parquet[table.name] = delta.to_pyarrow_dataset()
+    with core.read() as connection:
+        tails = {table.name: read_facts(connection, table, after=watermarks[table.name]) for table in s.FACTS}
+        state = {table.name: _read_all(connection, table) for table in _STATE}
+
+    # No spilling to disk: the temporary folder would be the current one of whoever asks.
+    duck = duckdb.connect(":memory:", config={"temp_directory": ""})
+    duck.execute("SET TimeZone = 'UTC'")
+    for name, rows in state.items():
+        duck.register(f"_state_{name}", rows)
+    for table in s.FACTS:
+        name, columns = table.name, ", ".join(f'"{column.name}"' for column in fact_columns(table))
+        duck.register(f"_tail_{name}", tails[name])
+        parts = [f"SELECT {columns} FROM _tail_{name}"]
+        if name in parquet:
+            duck.register(f"_parquet_{name}", parquet[name])
+            parts.insert(0, f"SELECT {columns} FROM _parquet_{name}")
+        duck.execute(f"CREATE VIEW _{name} AS {' UNION ALL '.join(parts)}")
+    for name, query in VIEWS.items():
+        duck.execute(f"CREATE VIEW {name} AS {query}")
+    duck.execute("SET enable_external_access = false")
+    duck.execute(f"SET python_enable_replacements = {str(python_tables).lower()}")
+    duck.execute("SET lock_configuration = true")
+    return duck
+
+
+def query(
+    duck: duckdb.DuckDBPyConnection, text: str, params: Sequence[Any] | Mapping[str, Any] | None
+) -> duckdb.DuckDBPyRelation:
+    """Run a query that gives rows. See `cloudbaker.catalog.core.Catalog.sql`."""
+    try:
+        relation: duckdb.DuckDBPyRelation | None = duck.sql(text, params=params)
+    except duckdb.Error as error:
+        raise UsageError(f"the query failed: {error}") from error
+    if relation is None:
+        raise UsageError("the query gives no rows: write a SELECT; the catalog can only be read this way")
+    return relation
+
+
+def matching_assets(core: Core, published: Path, where: str) -> list[str]:
+    """Assets whose newest version fulfils an SQL condition. Raises `UsageError` with DuckDB's message.
+
+    The condition may come from a form: it must be one expression, it sees the views and nothing else.
+    """
+    duck = connect(core, published, python_tables=False)
+    # On a line of its own: a comment at its end would else swallow the bracket.
+    text = f"SELECT asset FROM latest_versions WHERE (\n{where}\n)"
+    try:
+        statements = duck.extract_statements(text)
+        if len(statements) != 1:
+            raise UsageError("the condition has to be one SQL expression, like: recipe = 'web' AND size_bytes > 1e6")
+        return [str(row[0]) for row in duck.execute(statements[0]).fetchall()]
+    except duckdb.Error as error:
+        raise UsageError(f"the condition {where!r} failed: {error}", where=where) from error
+    finally:
+        duck.close()
+
+
+def _tail_rows(core: Core, published: Path) -> int:
+    """Rows that are not published yet, at most."""
+    total = 0
+    with core.read() as connection:
+        newest = {t.name: connection.execute(sa.select(sa.func.max(t.c.seq))).scalar() or 0 for t in s.FACTS}
+    if sum(newest.values()) <= LONG_TAIL:  # however little is published: spares opening the Delta tables twice
+        return 0
+    for table in s.FACTS:
+        with damaged(published, table):
+            total += max(0, newest[table.name] - open_table(published, table)[1])
+    return total
+
+
+def _read_all(connection: Connection, table: sa.Table) -> pa.Table:
+    columns = list(table.columns)
+    names = ", ".join(f'"{column.name}"' for column in columns)
+    return to_arrow(columns, connection.exec_driver_sql(f'SELECT {names} FROM "{table.name}"').fetchall())
