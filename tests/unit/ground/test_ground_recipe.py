@@ -32,13 +32,18 @@ def test_web_is_what_the_web_wants() -> None:
     recipe = load_recipe("web")
     assert [lod.variant for lod in recipe.lods] == ["lod1", "lod2"]
     assert (recipe.textures.format, recipe.meshes.compression) == ("webp", "auto")
-    assert recipe.limits.memory_bytes == 2 << 30
+    assert recipe.limits.source_bytes == 500 << 20
 
 
 def test_the_hash_is_over_what_changes_the_bytes() -> None:
     base = parse_recipe(MINIMAL)
-    same = ['description = "other"\n', "[previews]\nsize = 256\n", "[textures]\nquality = 85\n"]
-    other = ["[textures]\nquality = 84\n", "[meshes]\nposition_bits = 12\n", "[limits]\ntriangles = 5\n"]
+    same = [
+        'description = "other"\n',
+        "[previews]\nsize = 256\n",
+        "[textures]\nquality = 85\n",
+        "[limits]\ntriangles = 5\n",
+    ]
+    other = ["[textures]\nquality = 84\n", "[meshes]\nposition_bits = 12\n"]
     assert {parse_recipe(MINIMAL + text).hash for text in same} == {base.hash}
     assert base.hash not in {parse_recipe(MINIMAL + text).hash for text in other}
 
