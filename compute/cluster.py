@@ -30,10 +30,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from cloudbaker.compute.job import Job, Outcome, Status
-
 from cloudbaker import logs
-from cloudbaker.errors import ComputeUnavailable, SandboxLimit, UsageError
+from cloudbaker.compute.job import Job, Outcome, Status
+from cloudbaker.errors import ComputeUnavailable, SandboxLimit, SourceUnreadable, UsageError
 
 if TYPE_CHECKING:
     from cloudbaker.compute.crew import Call, Crew, CrewOptions, Done, Hand
@@ -115,6 +114,10 @@ def connect(
                     f"this process is connected to Ray at {_current.address} and can't be to {address} at the same "
                     "time: close that connection first",
                     address=address,
+                )
+            if num_cpus is not None or num_gpus is not None:
+                raise UsageError(
+                    "this process is connected to Ray already: close that connection before you ask for another size"
                 )
             _current.users += 1
             return _current
@@ -224,15 +227,17 @@ class Cluster:
         atexit.unregister(self._shutdown)
         if _current is self:
             _current = None
-        self.crew.close()
-        if self._owner:
-            import ray
+        try:
+            self.crew.close()
+            if self._owner:
+                import ray
 
-            with _sigterm_kept():
-                ray.shutdown()
-        if self._session is not None:
-            self._session.remove()
-            self._session = None
+                with _sigterm_kept():
+                    ray.shutdown()
+        finally:
+            if self._session is not None:
+                self._session.remove()
+                self._session = None
 
     def __enter__(self) -> Self:
         return self
@@ -345,6 +350,7 @@ def _pack(
     """A job's inputs as they travel: small ones and paths that the worker can open itself, and object references."""
     import numpy as np
     import ray
+
     from cloudbaker.compute.ray_worker import INLINE_BYTES
 
     facts = hand.facts
@@ -355,15 +361,22 @@ def _pack(
         if isinstance(data, Path):
             if here:
                 inline[name] = data.absolute()
-            elif data.stat().st_size <= INLINE_BYTES:
-                inline[name] = data.read_bytes()
+            elif len(content := _read(data)) <= INLINE_BYTES:
+                inline[name] = content
             else:
-                large[name] = ray.put(np.fromfile(data, np.uint8))
+                large[name] = ray.put(np.frombuffer(content, np.uint8))
         elif len(view := memoryview(data).cast("B")) <= INLINE_BYTES:
             inline[name] = bytes(view)
         else:
             large[name] = ray.put(np.frombuffer(view, np.uint8))
     return inline, large
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceUnreadable(f"{path} can't be read: {error.strerror}", path=str(path)) from error
 
 
 def _outcome(done: Done) -> Outcome:
@@ -390,7 +403,7 @@ def _attempt(done: Done) -> Attempt:
         )
         error = {**limit.to_json(), "type": "Timeout", "detail": done.detail}
         return Attempt(item, AttemptStatus.TIMEOUT, None, error, done.seconds, done.worker)
-    lost = ComputeUnavailable("the worker was lost with this item: it is tried again on another")
+    lost = ComputeUnavailable("the worker was lost with this item: try it again, another takes its place")
     error = {**lost.to_json(), "type": "WorkerLost", "detail": done.detail}
     return Attempt(item, AttemptStatus.LOST, None, error, done.seconds, done.worker)
 

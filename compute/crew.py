@@ -11,18 +11,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from cloudbaker.compute.ray_worker import Worker, WorkerFacts
-
 from cloudbaker.errors import Cancelled, CloudBakerError, ComputeUnavailable
 from cloudbaker.logs import get_logger
 
 log = get_logger(__name__)
 
 POLL_SECONDS = 0.5
-"""Longest wait inside Ray: after that the interpreter gets its turn to deliver signals and injected exceptions."""
+"""Longest wait in one go: after that an exception that another thread injected (Prefect's timeouts) is delivered."""
 CPU, GPU = "cpu", "cuda"
 
 
@@ -301,9 +303,10 @@ class Done:
 class _Flight:
     call: Call
     hand: Hand
-    deadline: float
     since: float
-    running: bool = False
+    deadline: float
+    running: bool
+    """False while its worker starts."""
 
 
 @dataclass(slots=True, eq=False)
@@ -314,7 +317,10 @@ class _Loop:
     calls: Callable[[], Call | None]
     window: int
     waiting: deque[Call] = field(default_factory=deque)
-    flights: dict[Any, _Flight] = field(default_factory=dict)
+    flights: dict[Future[Any], _Flight] = field(default_factory=dict)
+    landed: SimpleQueue[Future[Any]] = field(default_factory=SimpleQueue)
+    """Waited on rather than `ray.wait`: an exception raised by a signal handler in there comes out as a SystemError,
+    and Prefect would not recognise its own cancellation."""
     failed_starts: int = 0
 
     def fill(self) -> None:
@@ -328,26 +334,38 @@ class _Loop:
             if hand is None:
                 self.waiting.appendleft(call)
                 return
-            now = time.monotonic()
-            flight = _Flight(call, hand, now + self.crew.options.start_seconds, now)
             if hand.facts is None:
-                self.flights[hand.started] = flight
+                self.launch(call, hand, hand.started, self.crew.options.start_seconds, running=False)
             else:
-                self.send(flight)
+                self.send(call, hand)
 
-    def send(self, flight: _Flight) -> None:
-        flight.since = time.monotonic()
-        flight.deadline = flight.since + flight.call.wall_seconds
-        flight.running = True
-        self.flights[flight.call.submit(flight.hand)] = flight
+    def send(self, call: Call, hand: Hand) -> None:
+        """Let a worker that has started do it."""
+        self.launch(call, hand, call.submit(hand), call.wall_seconds, running=True)
 
-    def land(self, reference: Any) -> Done | None:
-        """A reference is ready: a worker that has started, or a result."""
-        import ray
+    def launch(self, call: Call, hand: Hand, reference: Any, seconds: float, *, running: bool) -> None:
+        future: Future[Any] = reference.future()
+        now = time.monotonic()
+        self.flights[future] = _Flight(call, hand, now, now + seconds, running)
+        future.add_done_callback(self.landed.put)
 
-        flight = self.flights.pop(reference)
+    def next_landed(self) -> Future[Any] | None:
+        """Wait for something to end, until the nearest deadline at most."""
+        nearest = min(flight.deadline for flight in self.flights.values()) - time.monotonic()
+        with suppress(Empty):
+            return self.landed.get(timeout=min(POLL_SECONDS, max(0.0, nearest)))
+        return None
+
+    def late(self) -> list[Future[Any]]:
+        """What is past its deadline."""
+        now = time.monotonic()
+        return [future for future, flight in self.flights.items() if flight.deadline <= now and not future.done()]
+
+    def land(self, future: Future[Any]) -> Done | None:
+        """A worker has started, or an answer is there."""
+        flight = self.flights.pop(future)
         try:
-            reply = ray.get(reference)
+            reply = future.result(timeout=0)
         except Exception as error:  # whatever Ray says, the worker or its answer is lost: dead, unreachable, unreadable
             if flight.running:
                 return self.fault(flight, "lost", f"{type(error).__name__}: {error}")
@@ -362,17 +380,21 @@ class _Loop:
             self.waiting.appendleft(flight.call)
             return None
         if isinstance(reply, CloudBakerError):
-            raise reply  # not of this item alone: the machine can't isolate
+            # Not what the content did: the machine can't isolate, a job that is none, an input that can't be read.
+            if flight.running:
+                self.crew.give(flight.hand)
+            raise reply
         if not flight.running:
             self.failed_starts = 0
             flight.hand.facts = reply
-            self.send(flight)
+            self.send(flight.call, flight.hand)
             return None
         self.crew.give(flight.hand)
         return self.done(flight, reply, "", "")
 
-    def expire(self, reference: Any) -> Done | None:
-        flight = self.flights.pop(reference)
+    def expire(self, future: Future[Any]) -> Done | None:
+        """Its time is up: kill the worker."""
+        flight = self.flights.pop(future)
         if flight.running:
             return self.fault(flight, "timeout", f"killed by the driver after {flight.call.wall_seconds:.0f} s")
         if not self.crew.full(flight.hand):
@@ -411,8 +433,6 @@ def drive(crew: Crew, calls: Callable[[], Call | None], window: int) -> Iterator
     exception on the way (Ctrl-C, a signal handler, a closed generator) kills the workers in flight: they hold sandboxed
     jobs, and nobody is left to read what they say.
     """
-    import ray
-
     loop = _Loop(crew, calls, max(1, window))
     try:
         while True:
@@ -421,16 +441,11 @@ def drive(crew: Crew, calls: Callable[[], Call | None], window: int) -> Iterator
                 if loop.waiting:
                     continue
                 return
-            nearest = min(flight.deadline for flight in loop.flights.values()) - time.monotonic()
-            ray.wait(list(loop.flights), num_returns=1, timeout=min(POLL_SECONDS, max(0.0, nearest)))
-            ready, _ = ray.wait(list(loop.flights), num_returns=len(loop.flights), timeout=0)
-            now = time.monotonic()
-            late = [ref for ref, flight in loop.flights.items() if flight.deadline <= now and ref not in set(ready)]
-            for reference in ready:
-                if done := loop.land(reference):
-                    yield done
-            for reference in late:
-                if done := loop.expire(reference):
+            landed = loop.next_landed()
+            if landed in loop.flights and (done := loop.land(landed)):
+                yield done
+            for future in loop.late():
+                if done := loop.expire(future):
                     yield done
     except CloudBakerError:
         raise
