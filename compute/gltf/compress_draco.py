@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from cloudbaker.compute.gltf.document import ARRAY_BUFFER, Array, Document, describe
 from cloudbaker.compute.gltf.primitives import Geometry, Shape, accessors_of, read, shapes
 from cloudbaker.compute.gltf.references import DRACO, QUANTIZATION, Json

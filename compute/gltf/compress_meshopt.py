@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from cloudbaker.compute.gltf.compress_draco import Compressed
 from cloudbaker.compute.gltf.dedup import opaque, usage
 from cloudbaker.compute.gltf.document import (

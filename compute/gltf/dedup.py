@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+from cloudbaker.canonical import canonical_json
 from cloudbaker.compute.gltf.document import Document, compression
 from cloudbaker.compute.gltf.prune import Reserved
 from cloudbaker.compute.gltf.references import Json, pointers, references, unknown_extensions
-
-from cloudbaker.canonical import canonical_json
 
 _STORAGE = ("bufferView", "byteOffset", "uri")
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from cloudbaker.compute.gltf import references
 from cloudbaker.compute.gltf.glb import join_glb, read_glb
 from cloudbaker.compute.gltf.references import MESHOPT, Json
@@ -356,6 +357,9 @@ class Document:
             parts += (content, b"\0" * (-len(content) % 4))
             offset += -(-len(content) // 4) * 4
         json.pop("buffers", None)
+        if packing:  # there is no plain copy to fall back to, so a reader has to know
+            for key in ("extensionsUsed", "extensionsRequired"):
+                json[key] = [*json.get(key, []), *([] if packing in json.get(key, []) else [packing])]
         if views:
             json["bufferViews"] = views
             first = dict((self.items("buffers") or [{}])[0])

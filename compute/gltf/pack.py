@@ -11,6 +11,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from cloudbaker.compute.gltf.dedup import opaque, usage
 from cloudbaker.compute.gltf.document import (
     ARRAY_BUFFER,

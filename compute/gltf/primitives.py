@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from cloudbaker.compute.gltf.decompress import is_quantized
 from cloudbaker.compute.gltf.dedup import opaque
 from cloudbaker.compute.gltf.document import (
@@ -93,16 +94,6 @@ def accessors_of(primitive: Json) -> list[int]:
     indices = [primitive["indices"]] if "indices" in primitive else []
     targets = [index for target in primitive.get("targets", ()) for index in target.values()]
     return [*indices, *primitive.get("attributes", {}).values(), *targets]
-
-
-def triangle_count(document: Document, primitive: Json) -> int:
-    """Triangles that a primitive draws; 0 for points and lines."""
-    mode = primitive.get("mode", TRIANGLES)
-    index = primitive.get("indices", primitive.get("attributes", {}).get("POSITION"))
-    if index is None or mode < TRIANGLES:
-        return 0
-    count = int(document.items("accessors")[index]["count"])
-    return count // 3 if mode == TRIANGLES else max(0, count - 2)
 
 
 def read(document: Document, primitive: Json) -> Geometry:

@@ -1,0 +1,384 @@
+"""The optimize stage: a valid GLB in, small ones out, each a literal list of named steps.
+
+`unpack_job` hands out the images, `assemble_job` takes the encoded ones back and does the geometry. Between them the
+caller encodes images wherever there is room (see ``compute/textures``).
+
+What is lossy is decoded again and measured. Several candidates are made for each file and the smallest one that decodes
+correctly is taken, the input itself among them: nothing ever grows.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from cloudbaker.compute.gltf.compress_draco import Compressed, compress_draco
+from cloudbaker.compute.gltf.compress_meshopt import MeshoptOptions, compress_meshopt
+from cloudbaker.compute.gltf.decompress import decode, dequantize
+from cloudbaker.compute.gltf.dedup import dedup
+from cloudbaker.compute.gltf.document import Bytes, Document
+from cloudbaker.compute.gltf.losses import compare
+from cloudbaker.compute.gltf.measure import Geometry, count, measure
+from cloudbaker.compute.gltf.pack import pack
+from cloudbaker.compute.gltf.primitives import Geometry as Arrays
+from cloudbaker.compute.gltf.primitives import read, shapes, write
+from cloudbaker.compute.gltf.prune import Reserved, prune, reserve
+from cloudbaker.compute.gltf.references import DRACO, MESHOPT
+from cloudbaker.compute.gltf.textures import encodable_images, replace_images
+from cloudbaker.compute.job import Inputs, JobResult, Params
+from cloudbaker.compute.meshes.draco import DracoOptions
+from cloudbaker.compute.meshes.lods import simplify_primitive
+from cloudbaker.model import Loss, to_json
+
+_Options = TypeVar("_Options", DracoOptions, MeshoptOptions)
+_Maker = tuple[str, Callable[[], tuple[bytes, str]]]
+"""What a candidate is called, and what makes it: its bytes, and a remark."""
+
+MAIN = "model.glb"
+WORTH = 0.99
+"""A candidate that is less than 1 % smaller than one that changed less is not worth the change."""
+GAIN = 0.95
+"""A level of detail with more than 95 % of the triangles saves nothing."""
+
+
+def unpack_job(inputs: Inputs, params: Params) -> JobResult:
+    """Hand out the images that may be encoded anew (see `textures.encodable_images`).
+
+    Input ``model.glb``. The value is ``{"images": [{index, file, mime, slots, slot_class, width, height}]}``; the files
+    are the encoded images as they lie in the model. Raises `GlbError` or `DocumentError` on damage.
+    """
+    document = Document.from_glb(inputs[MAIN])
+    images = encodable_images(document)
+    return JobResult(
+        {
+            "images": [
+                {
+                    "index": image.index,
+                    "file": f"image-{image.index}",
+                    "mime": image.mime,
+                    "slots": list(image.slots),
+                    "slot_class": image.slot_class,
+                    "width": image.width,
+                    "height": image.height,
+                }
+                for image in images
+            ]
+        },
+        {f"image-{image.index}": document.view(image.view) for image in images},
+    )
+
+
+def assemble_job(inputs: Inputs, params: Params) -> JobResult:
+    """Make the optimized GLB and its levels of detail.
+
+    Inputs ``model.glb`` and the encoded images that ``params["images"]`` names (``[{index, file, mime}]``); those left
+    out stay as they are. ``params["meshes"]`` and ``params["lods"]`` are the recipe's. The value holds ``variants``
+    (one line per file), ``losses`` and ``steps`` (name, seconds, detail); the files are ``model.glb``, ``lod1.glb`` …
+    Raises `GlbError` or `DocumentError` on damage.
+    """
+    work = _Work(inputs, params)
+    steps: list[dict[str, Any]] = []
+    for name, step in STEPS:
+        started = time.perf_counter()
+        detail = step(work)
+        steps.append({"name": name, "seconds": round(time.perf_counter() - started, 4), "detail": detail})
+    return JobResult(
+        {
+            "variants": [variant.to_json() for variant in work.variants],
+            "losses": [to_json(loss) for loss in work.losses],
+            "steps": steps,
+        },
+        {variant.name: variant.data for variant in work.variants},
+    )
+
+
+@dataclass(slots=True)
+class _Variant:
+    """A file in the making, and what is known about it."""
+
+    name: str
+    variant: str
+    data: Bytes
+    compression: str
+    geometry: Geometry
+    suggested_distance: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "variant": self.variant,
+            "triangles": self.geometry.triangles,
+            "vertices": self.geometry.vertices,
+            "bytes": len(self.data),
+            "compression": self.compression,
+            "error_mean_percent": round(self.geometry.error_mean_percent, 6),
+            "error_max_percent": round(self.geometry.error_max_percent, 6),
+            "suggested_distance": self.suggested_distance,
+            "note": "; ".join(self.notes),
+        }
+
+
+@dataclass(slots=True)
+class _Level:
+    """A level of detail before compression."""
+
+    variant: str
+    document: Document
+    notes: list[str]
+    gate: float
+    """Largest mean error allowed, in %."""
+
+
+class _Work:
+    """What the steps hand on to each other."""
+
+    def __init__(self, inputs: Inputs, params: Params) -> None:
+        self.inputs = inputs
+        self.images: list[Mapping[str, Any]] = list(params.get("images", ()))
+        self.lods: list[Mapping[str, Any]] = list(params.get("lods", ()))
+        self.meshes: Mapping[str, Any] = params.get("meshes", {})
+        self.source = Document({})
+        """The input, unchanged."""
+        self.reserved = Reserved()
+        self.document = Document({})
+        """The input with its new images, geometry as it came."""
+        self.plain = Document({})
+        """The same with plain geometry, nothing twice and nothing unused: what everything else is made from."""
+        self.levels: list[_Level] = []
+        self.variants: list[_Variant] = []
+        self.losses: list[Loss] = []
+
+    @property
+    def size(self) -> int:
+        return len(self.inputs[MAIN])
+
+
+# -- the steps ---------------------------------------------------------------------------------------------------------
+
+
+def _read(work: _Work) -> str:
+    """Parse the input and see what has to keep its number."""
+    work.source = Document.from_glb(work.inputs[MAIN])
+    work.reserved = reserve(work.source)
+    work.document = work.source.clone()
+    if work.reserved.pinned:
+        return "an unknown extension holds integers: nothing is merged or renumbered"
+    return f"{len(work.source.items('accessors'))} accessors"
+
+
+def _images(work: _Work) -> str:
+    """Put the encoded images in."""
+    new = {int(image["index"]): (work.inputs[image["file"]], str(image["mime"])) for image in work.images}
+    old = sum(len(work.document.view(work.document.items("images")[i]["bufferView"])) for i in new)
+    replace_images(work.document, new)
+    return f"{len(new)} replaced, {old} → {sum(len(content) for content, _ in new.values())} bytes"
+
+
+def _decode(work: _Work) -> str:
+    """Unpack Draco, meshopt and quantization, so that geometry can be worked on."""
+    work.plain = work.document.clone()
+    decode(work.plain)
+    dequantize(work.plain)
+    return compression_of(work.document)
+
+
+def _dedup(work: _Work) -> str:
+    """Merge what is equal and drop what is unused, in the plain geometry and in the packed one alike."""
+    before = len(work.plain.items("accessors"))
+    for document in (work.plain, work.document):
+        dedup(document, work.reserved)
+        prune(document, work.reserved)
+    return f"{before} → {len(work.plain.items('accessors'))} accessors"
+
+
+def _simplify(work: _Work) -> str:
+    """Make the levels of detail, each from the full geometry."""
+    for lod in work.lods:
+        work.levels.append(_level(work.plain, work.reserved, lod))
+    return ", ".join(f"{level.variant}: {count(level.document).triangles} triangles" for level in work.levels)
+
+
+def _compress(work: _Work) -> str:
+    """Make the candidates of the full model and take the smallest."""
+    best = _Variant(MAIN, "default", work.inputs[MAIN], compression_of(work.source), count(work.source))
+    makers: list[_Maker] = [("repacked", partial(_plain, work, work.document)), *_codecs(work, work.plain)]
+    limit = 100 * 2.0 ** (1 - work.meshes.get("position_bits", 14))
+    work.variants.append(_smallest(work, best, "source", makers, max_percent=limit))
+    return f"{work.size} → {len(work.variants[0].data)} bytes"
+
+
+def _compress_levels(work: _Work) -> str:
+    """The same for the levels of detail, which are of use only if they are smaller than the level before."""
+    for level in work.levels:
+        before = work.variants[-1]
+        name = f"{level.variant}.glb"
+        same = replace(before, name=name, variant=level.variant, notes=[*level.notes, f"is the same as {before.name}"])
+        if count(level.document).triangles > GAIN * before.geometry.triangles:
+            same.notes.append("fewer triangles would pass the error gate or leave nothing")
+            work.variants.append(same)
+            continue
+        candidates: list[_Maker] = [("plain", partial(_plain, work, level.document)), *_codecs(work, level.document)]
+        best = _smallest(work, same, before.name, candidates, mean_percent=level.gate)
+        if best is not same:
+            best.notes = [*level.notes, *best.notes]
+            best.suggested_distance = max(best.geometry.suggested_distance, before.suggested_distance)
+        work.variants.append(best)
+    return ", ".join(f"{variant.variant}: {len(variant.data)} bytes" for variant in work.variants[1:])
+
+
+def _compare(work: _Work) -> str:
+    """Hold every file against the input, from its bytes, and list what is missing."""
+    for variant in work.variants:
+        lost = compare(work.source, Document.from_glb(variant.data))
+        if variant.name != MAIN:
+            common = set(work.losses)
+            lost = [replace(loss, place=f"{variant.name}{loss.place}") for loss in lost if loss not in common]
+        work.losses += lost
+    return f"{len(work.losses)} losses"
+
+
+STEPS: tuple[tuple[str, Callable[[_Work], str]], ...] = (
+    ("read", _read),
+    ("images", _images),
+    ("decode", _decode),
+    ("dedup and prune", _dedup),
+    ("simplify", _simplify),
+    ("compress", _compress),
+    ("compress levels", _compress_levels),
+    ("compare", _compare),
+)
+
+
+# -- levels of detail --------------------------------------------------------------------------------------------------
+
+
+def _level(plain: Document, reserved: Reserved, lod: Mapping[str, Any]) -> _Level:
+    document = plain.clone()
+    notes: list[str] = []
+    reached = wanted = 0
+    for shape in list(shapes(document)):
+        arrays = read(document, shape.first)
+        if not len(arrays.indices):
+            continue
+        result = simplify_primitive(
+            arrays.attributes,
+            arrays.indices,
+            ratio=lod["ratio"],
+            max_error_percent=lod["max_error_percent"],
+            morph_targets=arrays.targets,
+        )
+        wanted += len(arrays.indices)
+        reached += result.triangles
+        if result.triangles < len(arrays.indices):
+            write(document, shape, Arrays(result.attributes, result.indices, result.morph_targets))
+    if reached > wanted * lod["ratio"] * 1.1:
+        notes.append(
+            f"{reached / wanted:.0%} of the triangles instead of {lod['ratio']:.0%}: with fewer the mean error would "
+            f"pass {lod['max_error_percent']:g} %, or the mesh can't be simplified further"
+        )
+    prune(document, reserved)
+    return _Level(lod["variant"], document, notes, lod["max_error_percent"])
+
+
+# -- candidates --------------------------------------------------------------------------------------------------------
+
+
+def _smallest(
+    work: _Work,
+    best: _Variant,
+    standing: str,
+    makers: Sequence[_Maker],
+    *,
+    mean_percent: float = math.inf,
+    max_percent: float = math.inf,
+) -> _Variant:
+    """The smallest file among `best` (called `standing`) and what the makers make, which is decoded and measured first.
+
+    From the least changed to the most: a candidate has to be smaller by `WORTH` than what stands, and its measured
+    error must not pass the limits.
+    """
+    sizes = [f"{standing} {len(best.data)}"]
+    chosen, notes = standing, []
+    for name, make in makers:
+        data, remark = make()
+        sizes.append(f"{name} {len(data)}")
+        if len(data) >= WORTH * len(best.data):
+            continue
+        try:
+            document = Document.from_glb(data)
+            compression = compression_of(document)
+            decode(document)
+            dequantize(document)
+            geometry = measure(work.plain, document)
+        except ValueError as error:
+            notes.append(f"{name} was not used: {error}")
+            continue
+        if geometry.error_mean_percent > mean_percent or geometry.error_max_percent > max_percent:
+            notes.append(
+                f"{name} was not used: error {geometry.error_mean_percent:.4f} % (mean), "
+                f"{geometry.error_max_percent:.4f} % (largest)"
+            )
+            continue
+        chosen, remarks = name, [remark] if remark else []
+        best = _Variant(best.name, best.variant, data, compression, geometry, notes=remarks)
+    best.notes = [*best.notes, f"{chosen} is the smallest ({', '.join(sizes)} bytes)", *notes]
+    return best
+
+
+def _plain(work: _Work, document: Document) -> tuple[bytes, str]:
+    return _pack(work, document), ""
+
+
+def _codecs(work: _Work, plain: Document) -> list[_Maker]:
+    """The compressed candidates of a document, in order of preference.
+
+    Draco is smaller for static geometry, meshopt for what moves: it keeps morph targets and 16-bit weights, and packs
+    keyframes. What is neither skinned nor morphed is tried with both.
+    """
+    wanted = work.meshes.get("compression", "auto")
+    primitives = [p for mesh in plain.items("meshes") for p in mesh["primitives"]]
+    deforms = bool(plain.items("skins")) or any("targets" in p for p in primitives)
+    makers: list[_Maker] = []
+    if wanted == "draco" or (wanted == "auto" and not deforms):
+        makers.append(("draco", lambda: _with(work, plain, lambda d: compress_draco(d, _options(DracoOptions, work)))))
+    if wanted in ("auto", "meshopt"):
+        makers.append(
+            ("meshopt", lambda: _with(work, plain, lambda d: compress_meshopt(d, _options(MeshoptOptions, work))))
+        )
+    return makers
+
+
+def _with(work: _Work, plain: Document, compress: Callable[[Document], Compressed]) -> tuple[bytes, str]:
+    document = plain.clone()
+    compressed = compress(document)
+    prune(document, work.reserved)
+    more = f" and {len(compressed.notes) - 1} more" if len(compressed.notes) > 1 else ""
+    remark = f"left plain: {compressed.notes[0]}{more}" if compressed.notes else ""
+    return _pack(work, document), remark
+
+
+def _options(kind: type[_Options], work: _Work) -> _Options:
+    bits = {key: value for key, value in work.meshes.items() if key.endswith("_bits")}
+    return kind(**bits)
+
+
+def _pack(work: _Work, document: Document) -> bytes:
+    document = document.clone()
+    pack(document)
+    prune(document, work.reserved)
+    return document.to_glb()
+
+
+def compression_of(document: Document) -> str:
+    """How the geometry of a document is compressed: ``draco``, ``meshopt``, ``draco+meshopt`` or ``none``."""
+    views = {name for view in document.items("bufferViews") for name in view.get("extensions", ())}
+    primitives = (p for mesh in document.items("meshes") for p in mesh.get("primitives", ()))
+    found = (["draco"] if any(DRACO in p.get("extensions", ()) for p in primitives) else []) + (
+        ["meshopt"] if views & {*MESHOPT} else []
+    )
+    return "+".join(found) or "none"
