@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cloudbaker.compute.job import Limits
-from cloudbaker.compute.sandbox import landlock, seccomp
+from cloudbaker.compute.sandbox import landlock, proc, seccomp
 from cloudbaker.compute.sandbox.libc import LIBC, check
 
 NOBODY = 65534
@@ -28,15 +28,16 @@ it would count the user's own programs too; `zygote.MAX_THREADS` holds a single 
 
 
 def set_limits(limits: Limits) -> None:
-    """Kernel limits of this process.
+    """Kernel limits of this process. Memory is what it may take beside what it holds already (Python, the codecs).
 
     RLIMIT_DATA and not RLIMIT_AS: V8 and WebAssembly reserve gigabytes of address space that they never touch
     (RLIMIT_AS of 2 GB breaks them), while DATA counts what can be written to. The hard CPU limit is a second above
     the soft one, for code that ignores SIGXCPU.
     """
     cpu = max(1, int(limits.cpu_seconds))
+    memory = limits.memory_bytes + proc.use(os.getpid()).data
     for what, soft, hard in (
-        (resource.RLIMIT_DATA, limits.memory_bytes, limits.memory_bytes),
+        (resource.RLIMIT_DATA, memory, memory),
         (resource.RLIMIT_CPU, cpu, cpu + 1),
         (resource.RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes),
         (resource.RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES),

@@ -18,6 +18,8 @@ class Use:
     resident: int = 0
     """Resident set, bytes."""
     threads: int = 0
+    data: int = 0
+    """Memory that it could write to, touched or not: what RLIMIT_DATA counts."""
 
 
 def use(pid: int) -> Use:
@@ -31,7 +33,12 @@ def use(pid: int) -> Use:
     def kilobytes(name: str) -> int:
         return int(values.get(name, "0").split()[0]) << 10
 
-    return Use(kilobytes("RssAnon") + kilobytes("RssShmem"), kilobytes("VmRSS"), int(values.get("Threads", "0")))
+    return Use(
+        kilobytes("RssAnon") + kilobytes("RssShmem"),
+        kilobytes("VmRSS"),
+        int(values.get("Threads", "0")),
+        kilobytes("VmData"),
+    )
 
 
 def children(pid: int) -> list[int]:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -44,6 +45,10 @@ _MAX_FILES = 10_000
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 20.0
 """How much longer than a job's wall clock its end may take to arrive before the fork server itself is given up."""
+_PASSED = ("HOME", "LD_LIBRARY_PATH", "CLOUDBAKER_NPM_PREFIX")
+"""Variables that Python needs to find itself and the user's packages, and jobs theirs; none holds a secret."""
+_LOST: dict[str, Any] = {"lost": True}
+"""In place of a report, where the fork server died."""
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -94,7 +99,7 @@ class _Server:
         if not self.ready.done():
             self.ready.set_exception(SandboxCrash("the sandbox's fork server did not start", detail=self.tail()))
         for future in lost.values():
-            future.set_result({"lost": True})
+            future.set_result(_LOST)
 
     def tail(self) -> str:
         """The end of what the server printed."""
@@ -110,14 +115,16 @@ class _Server:
         if len(data) > MAX_MESSAGE:
             raise UsageError("the name of the job function is too long")
         with self.lock:
-            if self.alive:
-                self.pending[id_] = future
+            if not self.alive:
+                future.set_result(_LOST)
+                return future
+            self.pending[id_] = future
         try:
             socket.send_fds(self.sock, [data], fds)
-        except OSError:  # it has died meanwhile; if `_read` knows already, it will not see this one
+        except OSError:  # it has died meanwhile, and `_read` may have noticed
             with self.lock:
-                if not self.alive and self.pending.pop(id_, None) is None and not future.done():
-                    future.set_result({"lost": True})
+                if self.pending.pop(id_, None) is not None:
+                    future.set_result(_LOST)
         return future
 
     def cancel(self, id_: int) -> None:
@@ -153,7 +160,7 @@ def _environment() -> dict[str, str]:
     """
     return {
         "PATH": "/usr/bin:/bin",
-        "HOME": os.environ.get("HOME", "/"),  # user site-packages
+        **{name: os.environ[name] for name in _PASSED if name in os.environ},
         "LANG": "C.UTF-8",
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.startswith("/")),
         "PYTHONHASHSEED": "0",
@@ -172,6 +179,8 @@ class _Ticket:
     server: _Server
     future: Future[dict[str, Any]]
     result: IO[bytes]
+    deadline: float
+    """When to give the fork server up, by `time.monotonic`."""
 
 
 class _Servers:
@@ -286,8 +295,8 @@ class Sandbox:
 
         def land() -> None:
             done, _ = wait(flying, timeout=1.0, return_when=FIRST_COMPLETED)
-            overdue = [f for f, (_, t) in flying.items() if f not in done and t.server.process.returncode is not None]
-            for future in [*done, *overdue]:
+            overdue = [future for future, (_, ticket) in flying.items() if time.monotonic() > ticket.deadline]
+            for future in {*done, *overdue}:
                 index, ticket = flying.pop(future)
                 outcomes[index] = self._finish(ticket)
 
@@ -329,7 +338,8 @@ class Sandbox:
             future = server.send(id_, message, [request, result.fileno()])
             os.close(request)
             stack.pop_all()
-        return _Ticket(id_, job, server, future, result)
+        patience = job.limits.wall_seconds + _GRACE_SECONDS + (0.0 if server.ready.done() else _START_SECONDS)
+        return _Ticket(id_, job, server, future, result, time.monotonic() + patience)
 
     def _check(self, job: Job) -> None:
         if not _FUNCTION.fullmatch(job.function) or not job.function.startswith(self._allow):
@@ -337,6 +347,9 @@ class Sandbox:
                 f"{job.function!r} is not a job function: it must be named module:function, in {_PREFIX}*",
                 function=job.function,
             )
+        for name, value in asdict(job.limits).items():
+            if not value > 0:  # to the kernel, -1 is no limit at all
+                raise UsageError(f"{name} of a job must be positive, not {value}", **{name: value})
 
     def _finish(self, ticket: _Ticket) -> Outcome:
         """Wait for the end of a job and read its result; the slot is free afterwards in any case."""
@@ -354,11 +367,11 @@ class Sandbox:
     def _wait(self, ticket: _Ticket) -> Outcome:
         ticket.server.ready.result(_START_SECONDS)
         try:
-            report = ticket.future.result(ticket.job.limits.wall_seconds + _GRACE_SECONDS)
+            report = ticket.future.result(max(0.0, ticket.deadline - time.monotonic()))
         except TimeoutError:
             ticket.server.kill()
-            report = {"lost": True}
-        if report.get("code") == EXIT_UNCONFINED and not report["killed"]:
+            report = _LOST
+        if report.get("code") == EXIT_UNCONFINED and not report["confined"]:
             _, _, detail = _read_result(ticket.result, ticket.job.limits.file_bytes)
             raise IsolationUnavailable(
                 "the kernel refused to isolate a job; `cloudbaker doctor` says what it offers", detail=detail
@@ -475,7 +488,8 @@ def _outcome(job: Job, report: dict[str, Any], file: IO[bytes], isolation: str) 
             return outcome(Status.CRASH, f"killed: more than {MAX_THREADS} threads{printed}")
         case "cancelled" | "closed" as why:
             return outcome(Status.CRASH, f"killed: the job was {'cancelled' if why == 'cancelled' else 'shut down'}")
-    if code in (-signal.SIGXCPU, -signal.SIGKILL) and report["cpu"] >= limits.cpu_seconds:
+    # The kernel counts by its own clock: SIGXCPU may come at 0.9 of what wait4 then tells.
+    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and report["cpu"] >= limits.cpu_seconds):
         return outcome(Status.CPU, f"more than {limits.cpu_seconds} s of CPU time")
     if code in (-signal.SIGXFSZ, EXIT_FILE_SIZE):
         return outcome(Status.FILE_SIZE, file_size)

@@ -126,8 +126,8 @@ def _system() -> list[str]:
             arguments += ["--symlink", str(path.readlink()), str(path)]
         elif path.is_dir():
             arguments += ["--ro-bind", str(path), str(path)]
-    for path in _SYSTEM:
-        arguments += _read_only(Path(path), "--ro-bind-try")
+    for file in _SYSTEM:
+        arguments += _read_only(Path(file), "--ro-bind-try")
     return arguments
 
 

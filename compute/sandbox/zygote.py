@@ -60,6 +60,9 @@ MAX_VALUE = 16 << 20
 EXIT_ERROR, EXIT_MEMORY, EXIT_FILE_SIZE, EXIT_UNCONFINED = 10, 11, 12, 13
 """Exit statuses of a child that ended in good order without a result."""
 
+CONFINED = b"\0confined\n"
+"""What a child prints first once it is locked down. No job can take it back, and so pass for one that never was."""
+
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -74,7 +77,7 @@ def readable() -> list[str]:
         paths.update(importlib.import_module(name).__path__)
     paths -= {"/", ""}
     system = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/usr/share/zoneinfo"]
-    kernel = ["/proc/self", "/proc/meminfo", "/proc/cpuinfo", "/sys/devices/system/cpu", "/dev/urandom"]
+    kernel = ["/proc/meminfo", "/proc/cpuinfo", "/sys/devices/system/cpu", "/dev/urandom"]
     return sorted(paths) + system + kernel
 
 
@@ -95,6 +98,10 @@ class _Log(io.TextIOBase):
         return len(text)
 
 
+_MAPS: list[mmap.mmap] = []
+"""Keeps the maps of a child's inputs to its end: each holds a copy of its descriptor (Python 3.13 can do without),
+which is closed behind its back, and which it would close once more when it is freed."""
+
 # --- the child ---------------------------------------------------------------------------------------------------
 
 
@@ -103,7 +110,9 @@ def _map(fd: int) -> memoryview:
     size = os.fstat(fd).st_size
     if size == 0:
         return memoryview(b"")
-    return memoryview(mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ))
+    mapped = mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+    _MAPS.append(mapped)
+    return memoryview(mapped)
 
 
 def _inputs(listed: list[list[Any]], request: memoryview) -> dict[str, memoryview]:
@@ -163,34 +172,32 @@ def _child(zygote: int, message: dict[str, Any], request: int, result: int, log:
         die_with(zygote)
         os.setsid()
         os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.closerange(3, min(request, result))
-        os.closerange(min(request, result) + 1, max(request, result))
-        os.closerange(max(request, result) + 1, 1 << 20)
+        log = os.dup2(log, 2)
         sys.stdout = sys.stderr = _Log()
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
             score.write("1000")  # when memory runs out, the kernel takes this process and not the database
         whole = _map(request)
-        os.close(request)
         (length,) = struct.unpack_from("<Q", whole)
         call = json.loads(bytes(whole[8 : 8 + length]))
         inputs = _inputs(call["inputs"], whole[8 + length :])
+        os.closerange(3, result)
+        os.closerange(result + 1, 1 << 20)
         module, _, name = str(call["function"]).partition(":")
         function: Callable[..., JobResult] = getattr(importlib.import_module(module), name)
         prepare = getattr(sys.modules[module], "prepare", None)
         if prepare is not None:
             prepare()
-        limits = Limits(**message["limits"])
     except BaseException as error:
         _fail(result, _code(error), _describe(error))
     try:
         confine(
-            limits=limits,
+            limits=Limits(**message["limits"]),
             parent=zygote,
             read=message["read"],
             use_landlock=message["landlock"],
             use_seccomp=message["seccomp"],
         )
+        os.write(log, CONFINED)
     except BaseException as error:
         _fail(result, EXIT_UNCONFINED, _describe(error))
     code = 0
@@ -218,6 +225,7 @@ class _Running:
     started: float
     deadline: float
     memory: int
+    """What it may hold beside what it holds at the fork."""
     oom: int
     killed: str = ""
     peak: int = field(default=0)
@@ -285,8 +293,10 @@ class _Zygote:
 
     def start(self, message: dict[str, Any], request: int, result: int) -> _Running:
         # Loaded once, here, and not again in each child. What is wrong with it shows in the child, as the job's error.
-        with contextlib.suppress(Exception):
-            importlib.import_module(message["module"])
+        if message["module"] not in sys.modules:
+            with contextlib.suppress(Exception):
+                importlib.import_module(message["module"])
+            gc.freeze()
         message["read"] = self.read
         log, log_end = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(log_end, False)
@@ -304,7 +314,7 @@ class _Zygote:
             log=log,
             started=started,
             deadline=started + limits.wall_seconds,
-            memory=limits.memory_bytes + message["inline"],
+            memory=limits.memory_bytes + message["inline"] + proc.use(me).memory,
             oom=oom,
         )
 
@@ -342,7 +352,7 @@ class _Zygote:
         os.set_blocking(job.log, False)
         log = b""
         with contextlib.suppress(BlockingIOError):
-            log = os.read(job.log, 64 << 10)[-MAX_LOG:]
+            log = os.read(job.log, 64 << 10)
         os.close(job.log)
         os.close(job.pidfd)
         code = os.waitstatus_to_exitcode(status)
@@ -351,11 +361,12 @@ class _Zygote:
                 "id": job.id,
                 "code": code,
                 "killed": job.killed,
+                "confined": log.startswith(CONFINED),
                 "oom": proc.oom_kills() > job.oom,
                 "wall": wall,
                 "cpu": usage.ru_utime + usage.ru_stime,
                 "peak": usage.ru_maxrss << 10,
-                "log": log.decode("utf-8", "replace"),
+                "log": log.removeprefix(CONFINED)[-MAX_LOG:].decode("utf-8", "replace"),
             }
         )
 
@@ -376,6 +387,7 @@ def main() -> None:
     fd, parent = int(sys.argv[1]), int(sys.argv[2])
     sock = socket.socket(fileno=fd)
     sock.set_inheritable(False)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # a thread of the parent may have blocked SIGXCPU, say
     LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     faulthandler.enable(file=2)
     zygote = _Zygote(sock, parent)

@@ -1,0 +1,3 @@
+"""A module of jobs that can't even be imported."""
+
+raise RuntimeError("this module is broken")
