@@ -264,7 +264,11 @@ def _primitive_accessors(primitive: Document) -> Iterator[int]:
 
 
 def _geometry_accessors(document: Document) -> set[int]:
-    return {index for primitive in primitives(document) for index in _primitive_accessors(primitive.json)}
+    used = {index for primitive in primitives(document) for index in _primitive_accessors(primitive.json)}
+    used |= {skin["inverseBindMatrices"] for skin in document.get("skins", ()) if "inverseBindMatrices" in skin}
+    for node in document.get("nodes", ()):
+        used |= set(node.get("extensions", {}).get("EXT_mesh_gpu_instancing", {}).get("attributes", {}).values())
+    return used
 
 
 def _animation_accessors(document: Document) -> set[int]:

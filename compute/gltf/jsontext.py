@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 import numpy as np
+
 from cloudbaker.compute.gltf.findings import Findings, quote
 from cloudbaker.compute.gltf.limits import ContentLimits
 

@@ -360,9 +360,8 @@ def _animations(document: Document, findings: Findings) -> None:
 def _instancing(document: Document, findings: Findings) -> None:
     accessors = document.get("accessors", [])
     for at, node in enumerate(document.get("nodes", ())):
-        instancing = node.get("extensions", {}).get("EXT_mesh_gpu_instancing")
-        attributes = instancing.get("attributes") if instancing is not None else None
-        if isinstance(attributes, dict) and len({accessors[i]["count"] for i in attributes.values()}) > 1:
+        attributes = node.get("extensions", {}).get("EXT_mesh_gpu_instancing", {}).get("attributes", {})
+        if len({accessors[i]["count"] for i in attributes.values()}) > 1:
             findings.add(
                 "gltf.accessor-count",
                 f"/nodes/{at}/extensions/EXT_mesh_gpu_instancing",

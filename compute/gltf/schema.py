@@ -332,6 +332,14 @@ ROOT = Object(
                     "scale": _numbers(3),
                     "translation": _numbers(3),
                     "weights": _numbers(),
+                    "extensions": Object(
+                        {
+                            "EXT_mesh_gpu_instancing": Object(
+                                {"attributes": Map(Ref("accessors"))}, required=("attributes",)
+                            )
+                        },
+                        rest=_EXTENSION,
+                    ),
                 }
             ),
             least=0,
