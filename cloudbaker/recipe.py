@@ -26,8 +26,10 @@ class Limits(_Part):
     image_pixels: int = Field(64 << 20, gt=0)
     """Per image."""
     triangles: int = Field(20_000_000, gt=0)
-    memory_bytes: int = Field(2 << 30, ge=64 << 20)
-    wall_seconds: float = Field(300.0, gt=0)
+    memory_bytes: int | None = Field(None, ge=64 << 20)
+    """Of one sandboxed job; left out: what the settings say."""
+    wall_seconds: float | None = Field(None, gt=0)
+    """Of one sandboxed job; left out: what the settings say."""
 
 
 class Meshes(_Part):
@@ -80,8 +82,9 @@ class Recipe(_Part):
 
     @property
     def hash(self) -> str:
-        """Hex SHA-256 over everything that can change the bytes of the package (not description, not previews)."""
-        return canonical_sha256(self.model_dump(mode="json", exclude={"description", "previews"}))
+        """Hex SHA-256 over everything that can change the bytes of the package: not limits, which only decide whether
+        there will be one, and not previews."""
+        return canonical_sha256(self.model_dump(mode="json", exclude={"description", "limits", "previews"}))
 
 
 def parse_recipe(text: str, *, origin: str = "recipe") -> Recipe:

@@ -33,9 +33,9 @@ class Settings(BaseSettings):
     recipes: Path | None = None
     """Folder of the operator's own recipes, looked at before the built-in ones."""
     memory_bytes: int = Field(2 << 30, ge=64 << 20)
-    """Memory limit of one sandboxed job. A recipe may ask for less or more."""
+    """Memory limit of one sandboxed job, where its recipe does not say."""
     wall_seconds: float = Field(300.0, gt=0)
-    """Hard wall clock of one sandboxed job, ended by SIGKILL."""
+    """Hard wall clock of one sandboxed job, ended by SIGKILL, where its recipe does not say."""
     outer_sandbox: str = ""
     """Name of an outer sandbox (``gvisor``, ``container``) that an operator vouches for where Landlock is absent."""
     log_format: str = Field("console", pattern="^(console|json)$")

@@ -19,11 +19,12 @@ from cloudbaker.compute import cluster as ray_cluster
 from cloudbaker.recipe import load_recipe
 from cloudbaker.settings import settings
 from cloudbaker.tasks.boundary import Progress
+from cloudbaker.tasks.context import job_limits
 from cloudbaker.tasks.plan import PlanItem, plan_rebake
 from cloudbaker.tasks.rebake import ITEM_FUNCTION, BatchResult, rebake_batch
 from cloudbaker.tasks.services import ray_address
 
-STAGES_PER_ITEM = 6
+JOBS_PER_ITEM = 6
 """Jobs one after the other in one item; the driver's backstop waits no longer than their wall clocks together."""
 
 
@@ -60,7 +61,8 @@ def rebake(
             "run_id": str(flow_run.id or uuid.uuid4()),
             "created_by": created_by,
         }
-        wall_seconds = max(load_recipe(i.recipe).limits.wall_seconds for i in stale.items) * STAGES_PER_ITEM
+        recipes = {i.recipe: load_recipe(i.recipe) for i in stale.items}
+        wall_seconds = max(job_limits(r).wall_seconds for r in recipes.values()) * JOBS_PER_ITEM
         progress, total = Progress("rebake-progress", f"Re-bake of {len(stale.items)} assets"), BatchResult()
         with ray_cluster.connect(ray_address(config)) as cluster:
             for batch in _batches(stale.items, batch_size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cloudbaker.compute.job import Job, Limits, Outcome, Workbench
 from cloudbaker.model import AssetRef, Run, Source
+from cloudbaker.settings import settings
 
 if TYPE_CHECKING:
     from cloudbaker.catalog.core import Catalog
@@ -42,6 +44,15 @@ class BakeRequest:
     change_note: str = ""
 
 
+def job_limits(recipe: Recipe) -> Limits:
+    """What one sandboxed job may use: what the recipe says, else the settings."""
+    asked, config = recipe.limits, settings()
+    wall = asked.wall_seconds or config.wall_seconds
+    return Limits(
+        memory_bytes=asked.memory_bytes or config.memory_bytes, cpu_seconds=math.ceil(wall), wall_seconds=wall
+    )
+
+
 @dataclass(slots=True)
 class BakeContext:
     """The services a stage may use. One per run."""
@@ -64,14 +75,7 @@ class BakeContext:
         self, function: str, inputs: dict[str, Path | bytes | memoryview], *, gpu: bool = False, **params: object
     ) -> Job:
         """A job under the recipe's limits. `function` is relative to ``cloudbaker.compute.``."""
-        limits = self.recipe.limits
-        return Job(
-            f"cloudbaker.compute.{function}",
-            inputs,
-            params,
-            Limits(memory_bytes=limits.memory_bytes, wall_seconds=limits.wall_seconds),
-            gpu,
-        )
+        return Job(f"cloudbaker.compute.{function}", inputs, params, job_limits(self.recipe), gpu)
 
     def do(self, job: Job) -> Outcome:
         """Run one job; raises for everything but success (see `Outcome.unwrap`)."""

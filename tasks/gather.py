@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from cloudbaker.compute.gltf.intake import sniff
-from cloudbaker.compute.job import Job, Limits, Outcome
+from cloudbaker.compute.job import Job, Outcome
 from cloudbaker.errors import SourceUnreadable
 from cloudbaker.media import TABLE
 from cloudbaker.model import AssetRef, Finding, Severity, suggest_name
+from cloudbaker.recipe import Recipe
+from cloudbaker.tasks.context import job_limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +37,18 @@ class SourceFile:
         return TABLE[self.kind].content_type if self.kind in TABLE else "application/octet-stream"
 
 
-def gather(
-    path: Path, do: Callable[[Job], Outcome], limits: dict[str, Any]
-) -> tuple[tuple[SourceFile, ...], list[Finding]]:
-    """All files of the model at `path`, the main one first. `do` runs a job; `limits` are a recipe's, as JSON."""
+def gather(path: Path, do: Callable[[Job], Outcome], recipe: Recipe) -> tuple[tuple[SourceFile, ...], list[Finding]]:
+    """All files of the model at `path`, the main one first. `do` runs a job, under the recipe's limits."""
     main = find_model(path).resolve()  # a link to the model is the user's own choice; links inside it are not
     files = [_file(main.name, main, main.parent)]
     if files[0].kind != "gltf":
         return tuple(files), []
-    wall, memory = limits["wall_seconds"], limits["memory_bytes"]
     outcome = do(
         Job(
             "cloudbaker.compute.gltf.intake:references_job",
             {"main": main},
-            {"name": main.name, "limits": limits},
-            Limits(memory_bytes=memory, wall_seconds=wall),
+            {"name": main.name, "limits": recipe.limits.model_dump(mode="json", exclude_none=True)},
+            job_limits(recipe),
         )
     )
     findings = findings_of(outcome.value["findings"])

@@ -34,8 +34,7 @@ def ingest(context: BakeContext) -> Ingested:
     """Store the sources of the request in the vault and compute the bake key. Nothing is parsed outside the sandbox."""
     request, sources, findings = context.request, context.request.sources, list[Finding]()
     if request.path is not None:
-        limits = context.recipe.limits.model_dump(mode="json")
-        files, findings = gather(Path(request.path), context.do, limits)
+        files, findings = gather(Path(request.path), context.do, context.recipe)
         sources = _store(context, files)
     key = bake_key(sources, context.recipe.hash, versions())
     size = sum(s.blob.size for s in sources)

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cloudbaker.compute.job import Job, Limits, Outcome, Workbench
-from cloudbaker.compute.npm import npm_file
+from cloudbaker.compute.job import Job, Outcome, Workbench
+from cloudbaker.compute.npm import validator_js
 from cloudbaker.model import Finding, Severity, Verdict, to_json
 from cloudbaker.recipe import Recipe
+from cloudbaker.tasks.context import job_limits
 from cloudbaker.tasks.gather import findings_of, gather
 from cloudbaker.tasks.result import worst_first
-from cloudbaker.tasks.validate import VALIDATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Look:
 
 def validate_file(workbench: Workbench, path: Path, recipe: Recipe) -> Look:
     """The verdict on a file under a recipe's limits, as a bake would reach it."""
-    return _look(workbench, path, recipe, "gltf.validate:validate_job", {"validator.js": npm_file(VALIDATOR)})
+    return _look(workbench, path, recipe, "gltf.validate:validate_job", {"validator.js": validator_js()})
 
 
 def inspect_file(workbench: Workbench, path: Path, recipe: Recipe) -> Look:
@@ -53,13 +53,13 @@ def inspect_file(workbench: Workbench, path: Path, recipe: Recipe) -> Look:
 
 
 def _look(workbench: Workbench, path: Path, recipe: Recipe, function: str, more: dict[str, Path]) -> Look:
-    limits = recipe.limits.model_dump(mode="json")
-    bounds = Limits(memory_bytes=recipe.limits.memory_bytes, wall_seconds=recipe.limits.wall_seconds)
+    limits = recipe.limits.model_dump(mode="json", exclude_none=True)
+    bounds = job_limits(recipe)
 
     def do(job: Job) -> Outcome:
         return workbench.run(job).unwrap()
 
-    files, findings = gather(path, do, limits)
+    files, findings = gather(path, do, recipe)
     model = None
     if not _rejected(findings):
         inputs = {f.name: f.path for f in files}

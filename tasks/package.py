@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cloudbaker.canonical import canonical_json
-from cloudbaker.compute.npm import npm_file
+from cloudbaker.compute.npm import validator_js
 from cloudbaker.compute.package import MANIFEST, build_manifest
 from cloudbaker.compute.signing import dsse
 from cloudbaker.compute.signing.statement import PAYLOAD_TYPE, build_statement
@@ -17,7 +17,6 @@ from cloudbaker.tasks.context import BakeContext
 from cloudbaker.tasks.ingest import Ingested
 from cloudbaker.tasks.optimize import Optimized
 from cloudbaker.tasks.stage import stage
-from cloudbaker.tasks.validate import VALIDATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Packaged:
 def package(context: BakeContext, ingested: Ingested, optimized: Optimized) -> Packaged:
     """Nothing that the official validator finds fault with is packaged: the run fails instead."""
     checked = context.do(
-        context.job("gltf.validate:check_outputs_job", {**optimized.files, "validator.js": npm_file(VALIDATOR)})
+        context.job("gltf.validate:check_outputs_job", {**optimized.files, "validator.js": validator_js()})
     ).value
     for name, result in checked.items():
         if result["errors"] or result["decompressed_errors"]:

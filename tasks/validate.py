@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from cloudbaker.compute.npm import npm_file
+from cloudbaker.compute.npm import validator_js
 from cloudbaker.model import Verdict, VerdictKind
 from cloudbaker.tasks.context import BakeContext
 from cloudbaker.tasks.gather import findings_of
 from cloudbaker.tasks.ingest import Ingested, blob_input
 from cloudbaker.tasks.stage import stage
-
-VALIDATOR = "gltf-validator/gltf_validator.dart.js"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Validated:
 @stage("validate", share=0.15)
 def validate(context: BakeContext, ingested: Ingested) -> Validated:
     """The verdict on the ingested sources. Bad content is a verdict, not an exception."""
-    limits = context.recipe.limits.model_dump(mode="json")
+    limits = context.recipe.limits.model_dump(mode="json", exclude_none=True)
     findings = list(ingested.findings)
     if Verdict.of(tuple(findings)).kind is VerdictKind.REJECT:
         return Validated(Verdict.of(tuple(findings)))
@@ -47,9 +45,7 @@ def validate(context: BakeContext, ingested: Ingested) -> Validated:
     if model is None:
         return Validated(Verdict.of(tuple(findings)))
     checked = context.do(
-        context.job(
-            "gltf.validate:validate_job", {"model.glb": model, "validator.js": npm_file(VALIDATOR)}, limits=limits
-        )
+        context.job("gltf.validate:validate_job", {"model.glb": model, "validator.js": validator_js()}, limits=limits)
     )
     findings += findings_of(checked.value["findings"])
     verdict = Verdict.of(tuple(findings))

@@ -18,6 +18,7 @@ def validate(path: str, recipe: str, trusted: bool, as_json: bool) -> int:
     """Say whether a file would pass validation, and why not. Nothing is stored."""
     from cloudbaker.api import validate as run
     from cloudbaker.model import VerdictKind
+    from cloudbaker.tasks.report import finding_line
     from cloudbaker.tasks.result import worst_first
 
     look = run(path, recipe=recipe, trusted=trusted)
@@ -25,12 +26,8 @@ def validate(path: str, recipe: str, trusted: bool, as_json: bool) -> int:
         print_json(look.to_json())
     else:
         click.secho(f"{look.verdict.kind.value}: {printable(path)}", bold=True)
-        findings = worst_first(look.verdict.findings)
-        if findings:
-            table(
-                ("severity", "code", "place", "message", "remedy"),
-                ((f.severity.value, f.code, f.place, f.message, f.remedy) for f in findings),
-            )
+        for finding in worst_first(look.verdict.findings):
+            click.echo("  " + printable(finding_line(finding)))
     return 3 if look.verdict.kind is VerdictKind.REJECT else 0
 
 
@@ -43,6 +40,7 @@ def inspect(path: str, recipe: str, trusted: bool, as_json: bool) -> int:
     """Show what a file holds: scenes, meshes, textures, materials, animations, extensions."""
     from cloudbaker.api import inspect as run
     from cloudbaker.model import VerdictKind
+    from cloudbaker.tasks.report import finding_line
     from cloudbaker.tasks.result import worst_first
 
     look = run(path, recipe=recipe, trusted=trusted)
@@ -52,7 +50,7 @@ def inspect(path: str, recipe: str, trusted: bool, as_json: bool) -> int:
     for name, value in look.facts.items():
         _show_table(name, value)
     for finding in worst_first(look.verdict.findings)[:20]:
-        click.echo(printable(f"{finding.severity.value} {finding.code} {finding.place}: {finding.message}"))
+        click.echo(printable(finding_line(finding)))
     return 3 if look.verdict.kind is VerdictKind.REJECT else 0
 
 

@@ -25,7 +25,15 @@ def wants_json() -> bool:
 
 
 def show_error(error: CloudBakerError) -> None:
-    """An error with its code, remedy and page; as JSON on standard output if JSON was asked for."""
+    """An error with its code, remedy and page; as JSON on standard output if JSON was asked for.
+
+    Its private detail goes to the log alone (``CLOUDBAKER_LOG_LEVEL=debug`` shows it on standard error).
+    """
+    if error.detail:
+        from cloudbaker import logs
+
+        logs.configure()
+        logs.get_logger(__name__).debug("error detail", code=error.code, detail=error.detail)
     if wants_json():
         print_json({"error": error.to_json()})
         return
