@@ -54,19 +54,23 @@ def inspect(path: str, recipe: str, trusted: bool, as_json: bool) -> int:
     return 3 if look.verdict.kind is VerdictKind.REJECT else 0
 
 
-def _show_table(name: str, value: Any) -> None:
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        columns = list(value[0])
-        table(columns, ([_cell(row.get(c)) for c in columns] for row in value), title=name)
-    elif isinstance(value, dict) and value:
-        table(("", ""), ((k, _cell(v)) for k, v in value.items()), title=name)
-    elif isinstance(value, list) and value:
-        click.echo(f"{name}:")
-        for line in value:
-            click.echo(f"  {printable(str(line))}")
+def _show_table(name: str, content: dict[str, Any]) -> None:
+    """One table of `inspect_job`: rows with footnotes, or plain facts with footnotes."""
+    facts = dict(content)
+    footnotes, rows = facts.pop("footnotes", []), facts.pop("rows", None)
+    if rows:
+        table(list(rows[0]), ([_cell(value) for value in row.values()] for row in rows), title=name)
+    elif facts:
+        table(("", ""), ((key, _cell(value)) for key, value in facts.items() if value not in ("", [])), title=name)
+    else:
+        return
+    for note in footnotes:
+        click.secho(f"  {note}", dim=True)
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return ", ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in value)
+    if isinstance(value, str) and len(value) > 24:
+        return value.replace(", ", "\n")
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value

@@ -52,7 +52,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
         drawn.add_column(column, overflow="fold")
     for row in rows:
         drawn.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
-    Console(highlight=False).print(drawn)
+    # A pipe has no width of its own, and Rich would take 80 columns.
+    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(drawn)
 
 
 def printable(text: str) -> str:
