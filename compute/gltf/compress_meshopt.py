@@ -268,19 +268,19 @@ def _exponential(data: Array, extent: float, bits: int) -> _Stream:
     largest = float(np.abs(data).max(initial=0.0))
     if not largest or not extent or not math.isfinite(largest):
         return _exact(data.astype(np.float32), normalized=False)
-    # The filter's error is 2^-wanted of the next power of two over the largest value, however small the box: an object
-    # far from the origin needs more bits for the same precision.
-    wanted = bits + 1 + math.ceil(math.log2(largest)) - math.floor(math.log2(extent))
-    if wanted > 24:
+    # Shared exponents don't go below that of 1.0, whatever the data: a model of 0.02 units came out 50 times coarser
+    # than asked for. So the largest value is brought to [1, 2) and back; powers of two change no digit.
+    shift = -math.floor(math.log2(largest))
+    # The error is 2^-wanted of the next power of two over the largest value, however small the box: an object far from
+    # the origin needs more bits for the same precision.
+    wanted = bits + 2 - math.floor(math.log2(extent) + shift)
+    if wanted > 24 or shift > 80:
         return _exact(data.astype(np.float32), normalized=False)
-    rows = meshopt.encode_filter_exp(data, bits=max(wanted, 2))
-    return _Stream(
-        rows,
-        _decoded(rows, Filter.EXPONENTIAL).view(np.float32),
-        Mode.ATTRIBUTES,
-        Filter.EXPONENTIAL,
-        target=ARRAY_BUFFER,
-    )
+    scaled = np.ldexp(data.astype(np.float64), shift)
+    packed = meshopt.encode_filter_exp(scaled, bits=max(wanted, 2)).view(np.int32)
+    rows = ((((packed >> 24) - shift) << 24) | (packed & 0xFFFFFF)).view(np.uint32)
+    decoded = _decoded(rows, Filter.EXPONENTIAL).view(np.float32)
+    return _Stream(rows, decoded, Mode.ATTRIBUTES, Filter.EXPONENTIAL, target=ARRAY_BUFFER)
 
 
 def _decoded(rows: Array, filter_: Filter) -> Array:

@@ -16,6 +16,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from cloudbaker.compute.gltf.compress_draco import Compressed, compress_draco
 from cloudbaker.compute.gltf.compress_meshopt import MeshoptOptions, compress_meshopt
 from cloudbaker.compute.gltf.decompress import decode, dequantize
@@ -25,13 +28,13 @@ from cloudbaker.compute.gltf.losses import compare
 from cloudbaker.compute.gltf.measure import Geometry, count, measure
 from cloudbaker.compute.gltf.pack import pack
 from cloudbaker.compute.gltf.primitives import Geometry as Arrays
-from cloudbaker.compute.gltf.primitives import read, shapes, write
+from cloudbaker.compute.gltf.primitives import Shape, read, shapes, write
 from cloudbaker.compute.gltf.prune import Reserved, prune, reserve
 from cloudbaker.compute.gltf.references import DRACO, MESHOPT
 from cloudbaker.compute.gltf.textures import encodable_images, replace_images
 from cloudbaker.compute.job import Inputs, JobResult, Params
 from cloudbaker.compute.meshes.draco import DracoOptions
-from cloudbaker.compute.meshes.lods import simplify_primitive
+from cloudbaker.compute.meshes.lods import shared_vertices, simplify_primitive
 from cloudbaker.model import Loss, to_json
 
 _Options = TypeVar("_Options", DracoOptions, MeshoptOptions)
@@ -208,7 +211,7 @@ def _compress(work: _Work) -> str:
     best = _Variant(MAIN, "default", work.inputs[MAIN], compression_of(work.source), count(work.source))
     makers: list[_Maker] = [("repacked", partial(_plain, work, work.document)), *_codecs(work, work.plain)]
     limit = 100 * 2.0 ** (1 - work.meshes.get("position_bits", 14))
-    work.variants.append(_smallest(work, best, "source", makers, max_percent=limit))
+    work.variants.append(_smallest(work, best, "source", makers, worth=WORTH, max_percent=limit))
     return f"{work.size} → {len(work.variants[0].data)} bytes"
 
 
@@ -261,8 +264,9 @@ def _level(plain: Document, reserved: Reserved, lod: Mapping[str, Any]) -> _Leve
     document = plain.clone()
     notes: list[str] = []
     reached = wanted = 0
-    for shape in list(shapes(document)):
-        arrays = read(document, shape.first)
+    found = [(shape, read(document, shape.first)) for shape in shapes(document)]
+    locks = _seams(found)
+    for (shape, arrays), locked in zip(found, locks, strict=True):
         if not len(arrays.indices):
             continue
         result = simplify_primitive(
@@ -271,11 +275,12 @@ def _level(plain: Document, reserved: Reserved, lod: Mapping[str, Any]) -> _Leve
             ratio=lod["ratio"],
             max_error_percent=lod["max_error_percent"],
             morph_targets=arrays.targets,
+            locked=locked,
         )
         wanted += len(arrays.indices)
         reached += result.triangles
         if result.triangles < len(arrays.indices):
-            write(document, shape, Arrays(result.attributes, result.indices, result.morph_targets))
+            write(document, shape, Arrays(result.attributes, result.indices, result.morph_targets or []))
     if reached > wanted * lod["ratio"] * 1.1:
         notes.append(
             f"{reached / wanted:.0%} of the triangles instead of {lod['ratio']:.0%}: with fewer the mean error would "
@@ -283,6 +288,19 @@ def _level(plain: Document, reserved: Reserved, lod: Mapping[str, Any]) -> _Leve
         )
     prune(document, reserved)
     return _Level(lod["variant"], document, notes, lod["max_error_percent"])
+
+
+def _seams(found: Sequence[tuple[Shape, Arrays]]) -> list[npt.NDArray[np.bool_] | None]:
+    """For each shape the vertices where another primitive of its mesh continues: if they moved, cracks would open."""
+    meshes: dict[str, list[int]] = {}
+    for number, (shape, _) in enumerate(found):
+        meshes.setdefault(shape.place.rsplit("/", 2)[0], []).append(number)
+    locks: list[npt.NDArray[np.bool_] | None] = [None] * len(found)
+    for numbers in meshes.values():
+        shared = shared_vertices([found[n][1].attributes["POSITION"] for n in numbers])
+        for number, lock in zip(numbers, shared, strict=True):
+            locks[number] = lock if lock.any() else None
+    return locks
 
 
 # -- candidates --------------------------------------------------------------------------------------------------------
@@ -294,12 +312,13 @@ def _smallest(
     standing: str,
     makers: Sequence[_Maker],
     *,
+    worth: float = 1.0,
     mean_percent: float = math.inf,
     max_percent: float = math.inf,
 ) -> _Variant:
     """The smallest file among `best` (called `standing`) and what the makers make, which is decoded and measured first.
 
-    From the least changed to the most: a candidate has to be smaller by `WORTH` than what stands, and its measured
+    From the least changed to the most: a candidate has to be smaller than `worth` times what stands, and its measured
     error must not pass the limits.
     """
     sizes = [f"{standing} {len(best.data)}"]
@@ -307,7 +326,7 @@ def _smallest(
     for name, make in makers:
         data, remark = make()
         sizes.append(f"{name} {len(data)}")
-        if len(data) >= WORTH * len(best.data):
+        if len(data) >= worth * len(best.data):
             continue
         try:
             document = Document.from_glb(data)
