@@ -116,8 +116,8 @@ def skinned(*, segments: int = 16, rings: int = 24) -> bytes:
     w.json["skins"][skin]["inverseBindMatrices"] = w.accessor(inverse_bind)
     body = w.node(name="bar", mesh=w.add("meshes", {"name": "bar", "primitives": [primitive]}), skin=skin)
     times = f32([0, 1, 2])
-    half = np.sqrt(0.5)
-    w.animation("bend", [(elbow, "rotation", times, f32([[0, 0, 0, 1], [0, 0, half, half], [0, 0, 0, 1]]))])
+    half = float(np.sqrt(0.5))
+    w.animation("bend", [(elbow, "rotation", times, f32([[0.0, 0, 0, 1], [0, 0, half, half], [0.0, 0, 0, 1]]))])
     w.scene(body, shoulder)
     return w.glb()
 
@@ -140,7 +140,7 @@ def morphed(*, segments: int = 24) -> bytes:
         "extras": {"targetNames": ["tall", "wide"]},
     }
     node = w.node(name="blob", mesh=w.add("meshes", mesh))
-    w.animation("breathe", [(node, "weights", f32([0, 1, 2]), f32([[0, 0], [1, 0.5], [0, 0]]))])
+    w.animation("breathe", [(node, "weights", f32([0, 1, 2]), f32([[0.0, 0.0], [1.0, 0.5], [0.0, 0.0]]))])
     w.scene(node)
     return w.glb()
 

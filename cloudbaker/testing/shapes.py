@@ -135,7 +135,7 @@ def heightfield(height: Floats, size: float = 1.0) -> Surface:
 def noise(size: int, *, seed: int, first: int = 4, octaves: int = 5) -> NDArray[np.float64]:
     """Tileable value noise in 0…1, (size, size). Only + and ×, so bit-exact on any machine."""
     rng = np.random.default_rng(seed)
-    total = np.zeros((size, size))
+    total: NDArray[np.float64] = np.zeros((size, size))
     weight = 1.0
     for octave in range(octaves):
         cells = min(first << octave, size)
@@ -149,7 +149,8 @@ def noise(size: int, *, seed: int, first: int = 4, octaves: int = 5) -> NDArray[
         total += weight * (rows[:, low] * (1 - t) + rows[:, high] * t)
         weight *= 0.5
     total -= total.min()
-    return total / total.max()
+    total /= total.max()
+    return total
 
 
 def normal_map(height: NDArray[np.float64], strength: float) -> NDArray[np.uint8]:

@@ -1,1 +1,13 @@
-"""Pictures of models for people: three.js in a sandboxed Chromium."""
+"""Pictures of models for people, by three.js in a sandboxed Chromium."""
+
+from cloudbaker.compute.previews.previewer import (
+    IDENTICAL_DB,
+    Camera,
+    Comparison,
+    Picture,
+    Previewer,
+    available,
+    picture_difference,
+)
+
+__all__ = ["IDENTICAL_DB", "Camera", "Comparison", "Picture", "Previewer", "available", "picture_difference"]

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cloudbaker.compute.job import Limits
+from cloudbaker.compute.previews import worker
 from cloudbaker.compute.previews.worker import read_frame, write_frame
 from cloudbaker.compute.sandbox.confine import NOBODY
 from cloudbaker.compute.sandbox.proc import descendants, use
@@ -136,7 +137,8 @@ class Previewer:
         if reason := available(chromium):
             raise ToolMissing(f"no previews: {reason}")
         self._chromium = Path(chromium or settings().chromium)
-        self._wall_seconds = wall_seconds
+        self.wall_seconds = wall_seconds
+        """May be changed from one picture to the next."""
         self._memory_bytes = memory_bytes
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -210,23 +212,23 @@ class Previewer:
     def _call(self, request: dict[str, Any], model: bytes | memoryview) -> tuple[dict[str, Any], bytes]:
         """One request and its answer, guarded. Whatever goes wrong, the next call starts clean."""
         process = self._process or self._start()
-        guard = _Guard(process, self._wall_seconds, self._memory_bytes)
+        guard = _Guard(process, self.wall_seconds, self._memory_bytes)
         answer: tuple[dict[str, Any], bytes] | None = None
         log = ""
         try:
             stdin, stdout = _pipes(process)
             with contextlib.suppress(BrokenPipeError):
-                write_frame(stdin, request, model)
+                write_frame(stdin, request, memoryview(model))
                 while (answer := read_frame(stdout)) is not None and self._unread:
                     self._unread -= 1
         finally:
             guard.stop()
             # On Ctrl-C too: half an answer may be in the pipe
-            if answer is None or guard.hit:
+            if answer is None or guard.hit or not answer[0].get("alive", True):
                 log = self._kill()
         if guard.hit == "wall":
             raise SandboxLimit(
-                f"no preview within {self._wall_seconds:g} s: the model is too heavy for it, or built to be",
+                f"no preview within {self.wall_seconds:g} s: the model is too heavy for it, or built to be",
                 limit="wall",
             )
         if guard.hit == "memory":
@@ -249,7 +251,8 @@ class Previewer:
         arguments = [str(wrapper), str(_three()), str(scratch.path)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "cloudbaker.compute.previews.worker", *arguments],
+                # By its path and not its name: the package's imports would cost a cold start half a second
+                [sys.executable, "-P", worker.__file__, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -272,7 +275,8 @@ class Previewer:
                     pipe.close()
             self._process = None
         if self._scratch is not None:
-            log = self._log.read_text(errors="replace")[-4000:]
+            with contextlib.suppress(FileNotFoundError):  # the worker took it away, at its orderly end
+                log = self._log.read_text(errors="replace")[-4000:]
             self._scratch.close()
             self._scratch = None
         return log
@@ -359,8 +363,13 @@ def _raise_failure(head: dict[str, Any]) -> None:
             "the browser died while it rendered this model: it may be built to do that", detail=head["error"]
         )
     # "Page.evaluate: Error: …\n    at …": the first line is for people
-    reason = head["error"].removeprefix("Page.evaluate: ").splitlines()[0][:300]
+    reason = _plain(head["error"].removeprefix("Page.evaluate: ").partition("\n")[0])
     raise SandboxJobError(f"three.js can't show this model: {reason}", detail=head["error"])
+
+
+def _plain(text: str) -> str:
+    """At most 300 printable characters: what a file's author may have written goes to people's terminals."""
+    return "".join(c if c.isprintable() else "�" for c in text[:300])
 
 
 def _shot(head: dict[str, Any], body: bytes, size: int, seconds: float) -> _Shot:
@@ -375,7 +384,7 @@ def _shot(head: dict[str, Any], body: bytes, size: int, seconds: float) -> _Shot
         camera = Camera((px, py, pz), (tx, ty, tz), float(at["fov"]), float(at["near"]), float(at["far"]))
         triangles = int(head["triangles"])
         renderer = f"Chromium {head['chromium']}, three.js r{head['three']}, {head['renderer']}"[:300]
-        problems = tuple(str(problem)[:500] for problem in head["problems"][:20])
+        problems = tuple(_plain(str(problem)) for problem in head["problems"][:20])
     except (KeyError, TypeError, ValueError) as error:
         raise SandboxCrash("the browser's answer makes no sense: this model may be built to do that") from error
     pixels = np.ascontiguousarray(rgba[::-1, :, :3])  # WebGL's first row is the lowest

@@ -57,7 +57,7 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
     return json.loads(head), body
 
 
-def write_frame(stream: BinaryIO, head: dict[str, Any], body: bytes = b"") -> None:
+def write_frame(stream: BinaryIO, head: dict[str, Any], body: bytes | memoryview = b"") -> None:
     """Send a frame."""
     text = json.dumps(head, separators=(",", ":")).encode()
     stream.write(HEADER.pack(len(text), len(body)) + text)
@@ -75,33 +75,31 @@ class _Browser:
         self.browser = playwright.chromium.launch(
             executable_path=executable, args=list(FLAGS), chromium_sandbox=False, timeout=30_000
         )
-        self.page: Page | None = None
+        self._open()
 
     def render(self, model: bytes, size: int, camera: dict[str, Any] | None) -> dict[str, Any]:
-        if self.renders >= RENDERS_PER_PAGE and self.page is not None:
+        if self.renders >= RENDERS_PER_PAGE:
             self.page.context.close()
-            self.page = None
-        page = self.page or self._open()
+            self._open()
         self.model = model
         self.renders += 1
         try:
             # The name changes so that nothing on the way can answer with the model before
-            answer: dict[str, Any] = page.evaluate(
+            answer: dict[str, Any] = self.page.evaluate(
                 "([u, s, c]) => render(u, s, c)", [f"/model-{self.renders}.glb", size, camera]
             )
         finally:
             self.model = b""
         return answer | self.facts
 
-    def _open(self) -> Page:
+    def _open(self) -> None:
         context = self.browser.new_context(viewport={"width": 64, "height": 64}, service_workers="block")
         context.route("**/*", self._serve)
-        self.page = page = context.new_page()
+        self.page: Page = context.new_page()
         self.renders = 0
-        page.goto(f"{ORIGIN}/page.html")
-        page.wait_for_function("window.ready", timeout=30_000)
-        self.facts: dict[str, Any] = page.evaluate("facts()") | {"chromium": self.browser.version}
-        return page
+        self.page.goto(f"{ORIGIN}/page.html")
+        self.page.wait_for_function("window.ready", timeout=30_000)
+        self.facts: dict[str, Any] = self.page.evaluate("facts()") | {"chromium": self.browser.version}
 
     def _serve(self, route: Route) -> None:
         """Answer a request of the page: itself, three.js, the model. Anything else does not exist."""
@@ -131,39 +129,33 @@ def main() -> None:
         browser: _Browser | None = None
         while frame := read_frame(requests):
             head, model = frame
-            started = time.monotonic()
+            stage, body = "launch", b""
             try:
                 if browser is None:
-                    stage = "launch"
                     browser = _Browser(playwright, executable, three)
+                answer: dict[str, Any] = {}
                 if head["do"] == "render":
                     stage = "render"
                     answer = browser.render(model, head["size"], head["camera"])
                     body = base64.b64decode(answer.pop("pixels"))
-                else:
-                    stage = "open"
-                    browser.page or browser._open()
-                    answer, body = dict(browser.facts), b""
-                write_frame(results, {"ok": True, "seconds": time.monotonic() - started, **answer}, body)
+                answer |= {"ok": True}
             except Error as error:
                 alive = browser is not None and _responds(browser)
-                write_frame(results, {"ok": False, "stage": stage, "alive": alive, "error": error.message[:4000]})
-                if not alive:
-                    if browser is not None:
-                        with contextlib.suppress(Error):
-                            browser.browser.close()
-                    browser = None
+                answer = {"ok": False, "stage": stage, "alive": alive, "error": error.message[:4000]}
+            write_frame(results, answer, body)
+            if not answer.get("alive", True):
+                # Whatever of browser and driver is left: whoever started this kills it, and starts anew
+                os._exit(1)
         if browser is not None:
             with contextlib.suppress(Error):
                 browser.browser.close()
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _responds(browser: _Browser) -> bool:
     """Whether the page is still there and its WebGL context alive."""
     from playwright.sync_api import Error
 
-    if browser.page is None or browser.page.is_closed() or not browser.browser.is_connected():
-        return False
     try:
         return bool(browser.page.evaluate("!document.querySelector('canvas').getContext('webgl2').isContextLost()"))
     except Error:
@@ -183,9 +175,7 @@ def _die_with_parent(stdin: int, scratch: Path) -> None:
         poll.register(stdin, 0)  # POLLHUP is always reported
         while not poll.poll(1000) and os.getppid() == parent:
             pass
-        # The orderly end is a hang-up too: main() then has time to close the browser
-        for _ in range(50 if os.getppid() == parent else 1):
-            time.sleep(0.1)
+        time.sleep(5)  # for main(), which sees the hang-up too, to end in good order
         shutil.rmtree(scratch, ignore_errors=True)
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
