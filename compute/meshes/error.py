@@ -104,10 +104,9 @@ def _one_way(source: Doubles, target: Doubles, count: int) -> tuple[float, float
     tree = _Tree(target)
     spread = tree.distance(_spread(source, count))
     corners = source.reshape(-1, 3)
-    if len(corners) > 3 * count:
-        corners = corners[:: -(-len(corners) // (3 * count))]
-    # Removed vertices are where a simplified surface is farthest away.
-    at_corners = tree.distance(np.unique(corners, axis=0))
+    # Removed vertices are where a simplified surface is farthest away: look at up to `count` of them.
+    corners = np.unique(corners, axis=0)
+    at_corners = tree.distance(corners[:: -(-len(corners) // count)])
     return float(spread.mean()), float(max(spread.max(), at_corners.max()))
 
 
@@ -134,30 +133,25 @@ class _Tree:
 
     def __init__(self, triangles: Doubles) -> None:
         order = np.argsort(_morton(triangles.mean(axis=1)), kind="stable")
-        leaves = -(-len(triangles) // _LEAF)
-        self.depth = max(0, (leaves - 1).bit_length())
-        # The last triangle fills the last leaf: a repetition changes no distance.
-        filled = np.minimum(np.arange(leaves * _LEAF), len(triangles) - 1)
-        leaf = triangles[order[filled]].reshape(leaves, _LEAF, 3, 3)
+        self.depth = max(0, (-(-len(triangles) // _LEAF) - 1).bit_length())
+        # Triangles are shared out evenly; where a leaf has room left, its last triangle is repeated.
+        first = np.arange((1 << self.depth) + 1) * len(triangles) >> self.depth
+        chosen = np.minimum(first[:-1, None] + np.arange(_LEAF), first[1:, None] - 1)
+        leaf = triangles[order[chosen]]
         self.a = leaf[:, :, 0]
         self.ab = leaf[:, :, 1] - self.a
         self.ac = leaf[:, :, 2] - self.a
-        # Boxes by level from the root; the places after the last leaf have empty boxes, infinitely far from anything.
-        low = np.full((1 << self.depth, 3), np.inf)
-        high = np.full((1 << self.depth, 3), -np.inf)
-        low[:leaves], high[:leaves] = leaf.min(axis=(1, 2)), leaf.max(axis=(1, 2))
-        self.boxes = [(low, high)]
+        low, high = leaf.min(axis=(1, 2)), leaf.max(axis=(1, 2))
+        self.boxes = [(low, high)]  # by level, soon from the root
         for _ in range(self.depth):
             low, high = np.minimum(low[::2], low[1::2]), np.maximum(high[::2], high[1::2])
             self.boxes.append((low, high))
         self.boxes.reverse()
-        with np.errstate(invalid="ignore"):  # of the empty ones, inf - inf
-            self.middles = [np.nan_to_num((low + high) / 2, nan=np.inf, posinf=np.inf) for low, high in self.boxes]
 
     def distance(self, points: Doubles) -> Doubles:
         """Distance of each of (m, 3) points to the nearest triangle; (m,)."""
         parts = [self._distance(points[at : at + _CHUNK]) for at in range(0, len(points), _CHUNK)]
-        return np.sqrt(np.concatenate(parts))
+        return np.asarray(np.sqrt(np.concatenate(parts)))
 
     def _distance(self, points: Doubles) -> Doubles:
         """Squared distances: a close upper bound first, then every box that could hold something nearer.
@@ -188,14 +182,14 @@ class _Tree:
             starts = np.flatnonzero(np.concatenate([[True], point[1:] != point[:-1]]))  # points are still in order
             at = point[starts]
             best[at] = np.minimum(best[at], np.minimum.reduceat(found, starts))
-        return best
+        return np.asarray(best)
 
     def _rank(self, level: int, node: npt.NDArray[np.int64], points: Doubles) -> Doubles:
         """How promising boxes are, (m, k): their distance, and where a point is inside several, their middles'."""
         low, high = self.boxes[level]
         at = points[:, None]
         outside = np.maximum(np.maximum(low[node] - at, at - high[node]), 0.0)
-        off = at - self.middles[level][node]
+        off = at - (low[node] + high[node]) / 2
         rank = np.einsum("ijk,ijk->ij", outside, outside) + 1e-3 * np.einsum("ijk,ijk->ij", off, off)
         return np.asarray(rank)
 
