@@ -21,7 +21,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
 from cloudbaker.catalog.schema import HEAD, REVISIONS
-from cloudbaker.errors import CatalogError, CatalogTooNew, CloudBakerError, Conflict, StoreError
+from cloudbaker.errors import CatalogError, CatalogTooNew, CloudBakerError, Conflict, StoreError, UsageError
 
 _BUSY_MS = 60_000
 """Only readers that recover a log, and a person's own sqlite3 shell, ever make us wait here."""
@@ -161,6 +161,8 @@ def translated(path: Path) -> Iterator[None]:
         raise
     except sa.exc.DBAPIError as error:
         raise _typed(error, path) from error
+    except sa.exc.StatementError as error:  # a value that can't be written: a time without a zone, NaN in JSON
+        raise UsageError(f"the catalog can't hold this value: {error.orig}", detail=str(error)) from error
 
 
 def _typed(error: sa.exc.DBAPIError, path: Path) -> CatalogError:

@@ -35,7 +35,7 @@ APP = "cloudbaker"
 """Name of the watermark among a Delta table's transaction identifiers."""
 BATCH = 50_000
 """Rows of one commit, at most: some 10 to 50 MB in memory."""
-_TRIES = 10
+_TRIES = 20
 
 
 def export(core: Core, published: Path) -> ExportReport:
@@ -52,29 +52,31 @@ def export(core: Core, published: Path) -> ExportReport:
 
 def export_table(core: Core, published: Path, table: sa.Table) -> int:
     """Publish what is new in one table; how many rows. Correct without `_only_one`, which merely saves work."""
-    total = 0
-    for _ in range(_TRIES):
-        with damaged(published, table):
+    total = overtaken = 0
+    with damaged(published, table):
+        while True:
+            # The watermark has to be that of the very snapshot that the commit goes on top of. Also, a long-lived
+            # handle slows down to 250 ms a commit.
             delta, last = open_table(published, table)
-            try:
-                while True:
-                    with core.read() as connection:
-                        batch = read_facts(connection, table, after=last, limit=BATCH)
-                    if batch.num_rows == 0:
-                        return total
-                    if delta is None:
-                        delta = _create(published, table)
-                    last = batch["seq"][-1].as_py()
-                    commit = deltalake.CommitProperties(
-                        app_transactions=[deltalake.Transaction(APP, last)], max_commit_retries=0
-                    )
-                    deltalake.write_deltalake(delta, _with_month(batch), mode="append", commit_properties=commit)
-                    total += batch.num_rows
-                    # A long-lived handle slows down to 250 ms a commit: open it anew.
-                    delta, last = open_table(published, table)
-            except CommitFailedError:  # a rival was faster, with the same rows: see how far it came
+            with core.read() as connection:
+                batch = read_facts(connection, table, after=last, limit=BATCH)
+            if batch.num_rows == 0:
+                return total
+            if delta is None:
+                _create(published, table)  # and look again: a rival may have created it, and published
                 continue
-    raise Conflict(f"somebody else keeps publishing {table.name} at the same time: run one exporter, and try again")
+            watermark = deltalake.Transaction(APP, batch["seq"][-1].as_py())
+            commit = deltalake.CommitProperties(app_transactions=[watermark], max_commit_retries=0)
+            try:
+                deltalake.write_deltalake(delta, _with_month(batch), mode="append", commit_properties=commit)
+            except CommitFailedError as error:  # a rival was faster, with the same rows: see how far it came
+                overtaken += 1
+                if overtaken == _TRIES:
+                    raise Conflict(
+                        f"somebody else keeps publishing {table.name} at the same time: run one exporter, and try again"
+                    ) from error
+                continue
+            total += batch.num_rows
 
 
 def open_table(published: Path, table: sa.Table) -> tuple[deltalake.DeltaTable | None, int]:
@@ -133,13 +135,13 @@ def _with_month(batch: pa.Table) -> pa.Table:
     return batch.append_column("month", pc.strftime(batch["created_at"], format="%Y-%m"))
 
 
-def _create(published: Path, table: sa.Table) -> deltalake.DeltaTable:
+def _create(published: Path, table: sa.Table) -> None:
     schema = pa.schema(
         [pa.field(c.name, _arrow_type(c)) for c in fact_columns(table)] + [pa.field("month", pa.string())]
     )
     path = published / table.name
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return deltalake.DeltaTable.create(str(path), schema=schema, mode="ignore", partition_by=["month"])
+    deltalake.DeltaTable.create(str(path), schema=schema, mode="ignore", partition_by=["month"])
 
 
 @contextmanager

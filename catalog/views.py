@@ -31,6 +31,9 @@ LONG_TAIL = 20_000
 _STATE = (s.tenants, s.blobs, s.channels, s.attempts, s.quarantine)
 """Read from the core as they are; `tenants` among them for its counters."""
 
+_READS = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+"""SHOW, DESCRIBE and SUMMARIZE are of type SELECT."""
+
 _REF = "split_part(asset, '/', 1) AS tenant, split_part(asset, '/', 2) AS project, split_part(asset, '/', 3) AS name"
 
 VIEWS: dict[str, str] = {
@@ -95,11 +98,8 @@ Names that begin with ``_`` are what they are made of, and may change.
 """
 
 
-def connect(core: Core, published: Path, *, python_tables: bool = True) -> duckdb.DuckDBPyConnection:
-    """See `cloudbaker.catalog.core.Catalog.connect`.
-
-    `python_tables` lets a query name data frames and Arrow tables of the caller's Python, as DuckDB does by default.
-    """
+def connect(core: Core, published: Path) -> duckdb.DuckDBPyConnection:
+    """See `cloudbaker.catalog.core.Catalog.connect`."""
     if _tail_rows(core, published) > LONG_TAIL:
         export(core, published)
     parquet: dict[str, Any] = {}
@@ -128,8 +128,8 @@ def connect(core: Core, published: Path, *, python_tables: bool = True) -> duckd
         duck.execute(f"CREATE VIEW _{name} AS {' UNION ALL '.join(parts)}")
     for name, query in VIEWS.items():
         duck.execute(f"CREATE VIEW {name} AS {query}")
+    # With it go Python's variables by name (`FROM frame`): tables of one's own are registered, `duck.register`.
     duck.execute("SET enable_external_access = false")
-    duck.execute(f"SET python_enable_replacements = {str(python_tables).lower()}")
     duck.execute("SET lock_configuration = true")
     return duck
 
@@ -139,12 +139,12 @@ def query(
 ) -> duckdb.DuckDBPyRelation:
     """Run a query that gives rows. See `cloudbaker.catalog.core.Catalog.sql`."""
     try:
-        relation: duckdb.DuckDBPyRelation | None = duck.sql(text, params=params)
+        statements = duck.extract_statements(text)
+        if [statement.type for statement in statements] not in ([kind] for kind in _READS):
+            raise UsageError("the query has to be one SELECT: the catalog can only be read this way")
+        return duck.sql(statements[0], params=params)
     except duckdb.Error as error:
         raise UsageError(f"the query failed: {error}") from error
-    if relation is None:
-        raise UsageError("the query gives no rows: write a SELECT; the catalog can only be read this way")
-    return relation
 
 
 def matching_assets(core: Core, published: Path, where: str) -> list[str]:
@@ -152,7 +152,7 @@ def matching_assets(core: Core, published: Path, where: str) -> list[str]:
 
     The condition may come from a form: it must be one expression, it sees the views and nothing else.
     """
-    duck = connect(core, published, python_tables=False)
+    duck = connect(core, published)
     # On a line of its own: a comment at its end would else swallow the bracket.
     text = f"SELECT asset FROM latest_versions WHERE (\n{where}\n)"
     try:

@@ -1,0 +1,150 @@
+"""For tests of and with the catalog: small publications, and the invariants that hold whatever happened before."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from cloudbaker.canonical import canonical_sha256
+from cloudbaker.catalog import schema as s
+from cloudbaker.catalog.core import Catalog, UploadKey
+from cloudbaker.catalog.records import Published
+from cloudbaker.model import Artifact, AssetRef, Finding, Loss, Publication, Role, Severity, Source
+
+TOOLS = {"encoder": "1.0", "packer": "2.1"}
+
+
+def publication(
+    catalog: Catalog,
+    asset: AssetRef,
+    content: bytes,
+    *,
+    run_id: str | None = None,
+    bake_key: str | None = None,
+    channel: str | None = "live",
+    files: int = 2,
+    recipe: str = "web",
+) -> Publication:
+    """Upload a source and `files` artifacts that `content` decides, and make of them what `Catalog.publish` takes."""
+    run_id = run_id or str(uuid.uuid4())
+    source = catalog.put_bytes(content, asset.tenant, "vault")
+    artifacts = []
+    for n in range(files):
+        name = "model.glb" if n == 0 else f"lod{n}.glb"
+        data = b"%d:" % n + content
+        hint = UploadKey(run_id, Role.MODEL_3D, name)
+        blob = catalog.put_bytes(data, asset.tenant, "public", key_hint=hint)
+        variant = "default" if n == 0 else f"lod{n}"
+        figures = {"bytes": float(blob.size), "triangles": 12.0 / (n + 1)}
+        artifacts.append(Artifact(Role.MODEL_3D, variant, name, "model/gltf-binary", blob, metrics=figures))
+    return Publication(
+        asset=asset,
+        run_id=run_id,
+        bake_key=bake_key or hashlib.sha256(content).hexdigest(),
+        recipe=recipe,
+        recipe_hash=canonical_sha256(recipe),
+        engine=None,
+        tools=TOOLS,
+        sources=(Source(f"{asset.name}.glb", "model/gltf-binary", source),),
+        artifacts=tuple(artifacts),
+        findings=(Finding("gltf.unused-image", Severity.INFO, "/images/0", "image 0 is not used"),),
+        losses=(Loss("name", "/nodes/3", "node 3 was removed with its name 'empty'"),),
+        metrics={"source_bytes": float(source.size), "triangles": 12.0},
+        provenance='{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[]}',
+        created_by="tester",
+        change_note="",
+        channel=channel,
+    )
+
+
+def publish(catalog: Catalog, asset: AssetRef, content: bytes, **options: str | int | None) -> Published:
+    """Upload and publish; options as of `publication`."""
+    return catalog.publish(publication(catalog, asset, content, **options))  # type: ignore[arg-type]
+
+
+def broken(catalog: Catalog) -> list[str]:
+    """The invariants that do not hold, in words; empty for a healthy catalog. Reads every stored byte.
+
+    Complete: no version lacks a part, no blob lacks its bytes, no pointer dangles. Exact: reference counts, used bytes
+    and usage events are the sums of what they count, and outbox and audit log hold each committed fact once.
+    """
+    return list(_broken(catalog))
+
+
+def _broken(catalog: Catalog) -> Iterator[str]:
+    with catalog.core.read() as connection:
+
+        def rows(query: str) -> list[sa.Row[tuple[str, ...]]]:
+            return list(connection.execute(sa.text(query)).all())
+
+        for table, expected in _EXACT.items():
+            for row in rows(expected):
+                yield f"{table}: {tuple(row)}"
+        for check in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+            yield f"foreign key: {tuple(check)}"
+        live = connection.execute(sa.select(s.blobs).where(s.blobs.c.state == "live")).all()
+    for blob in live:
+        info = catalog.store.stat(blob.storage_key)
+        if info is None:
+            yield f"blob {blob.storage_key} has no object"
+            continue
+        with catalog.store.open(blob.storage_key) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if (info.size, digest) != (blob.size_bytes, blob.sha256):
+            yield f"blob {blob.storage_key} has other bytes than it says"
+
+
+_EXACT = {
+    "version numbers are not 1, 2, 3 …": """
+        SELECT asset, next_version, (SELECT count(*) FROM versions v WHERE v.asset = a.asset) AS n,
+            (SELECT max(number) FROM versions v WHERE v.asset = a.asset) AS newest
+        FROM assets a WHERE next_version - 1 <> n OR newest <> n""",
+    "a version lacks a part": """
+        SELECT asset, number FROM versions v
+        WHERE NOT EXISTS (SELECT 1 FROM version_sources x WHERE x.asset = v.asset AND x.number = v.number)
+        OR NOT EXISTS (SELECT 1 FROM artifacts x WHERE x.asset = v.asset AND x.number = v.number)
+        OR NOT EXISTS (SELECT 1 FROM provenance x WHERE x.asset = v.asset AND x.number = v.number)
+        OR size_bytes <> (SELECT sum(size_bytes) FROM artifacts x WHERE x.asset = v.asset AND x.number = v.number)""",
+    "a reference is to a blob that is not live, or another": """
+        SELECT r.storage_key FROM (
+            SELECT storage_key, sha256, size_bytes FROM artifacts
+            UNION ALL SELECT storage_key, sha256, size_bytes FROM version_sources) r
+        LEFT JOIN blobs b USING (storage_key)
+        WHERE b.state IS NOT 'live' OR b.sha256 <> r.sha256 OR b.size_bytes <> r.size_bytes""",
+    "a reference count is wrong": """
+        SELECT storage_key, refcount, n FROM (SELECT storage_key, refcount,
+            (SELECT count(*) FROM artifacts x WHERE x.storage_key = b.storage_key)
+            + (SELECT count(*) FROM version_sources x WHERE x.storage_key = b.storage_key) AS n FROM blobs b)
+        WHERE refcount <> n""",
+    "used bytes are not the sum of the referenced blobs": """
+        SELECT tenant, used_bytes, n FROM (SELECT tenant, used_bytes, coalesce((
+            SELECT sum(size_bytes) FROM blobs b WHERE b.tenant = t.tenant AND refcount > 0), 0) AS n FROM tenants t)
+        WHERE used_bytes <> n""",
+    "usage events do not add up to the used bytes": """
+        SELECT tenant, used_bytes, n FROM (SELECT tenant, used_bytes, coalesce((
+            SELECT sum(amount) FROM usage_events u WHERE u.tenant = t.tenant AND kind = 'stored_bytes'), 0) AS n
+            FROM tenants t)
+        WHERE used_bytes <> n""",
+    "a channel is not where its last move put it": """
+        SELECT asset, channel, number, n FROM (SELECT asset, channel, number, (SELECT number FROM pointer_moves m
+            WHERE m.asset = c.asset AND m.channel = c.channel ORDER BY seq DESC LIMIT 1) AS n FROM channels c)
+        WHERE number IS NOT n""",
+    "a channel's moves do not follow from one another": """
+        SELECT asset, channel, previous, before FROM (SELECT asset, channel, previous,
+            lag(number) OVER (PARTITION BY asset, channel ORDER BY seq) AS before FROM pointer_moves)
+        WHERE previous IS NOT before""",
+    "versions, outbox and audit log differ": """
+        SELECT v.n, o.n, a.n FROM (SELECT count(*) AS n FROM versions) v,
+            (SELECT count(*) AS n FROM outbox WHERE kind = 'asset.indexed') o,
+            (SELECT count(*) AS n FROM audit WHERE action = 'publish') a
+        WHERE v.n <> o.n OR v.n <> a.n""",
+    "channel moves, outbox and audit log differ": """
+        SELECT m.n, o.n, a.n FROM (SELECT count(*) AS n FROM pointer_moves) m,
+            (SELECT count(*) AS n FROM outbox WHERE kind = 'channel.moved') o,
+            (SELECT count(*) AS n FROM audit WHERE action = 'move-channel') a
+        WHERE m.n <> o.n OR m.n <> a.n""",
+    "a blob's key is a tombstone": "SELECT storage_key FROM blobs JOIN deletions USING (storage_key)",
+}

@@ -1,0 +1,147 @@
+"""Clean-up: finds everything that is left over, says so first, and takes nothing that anybody needs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cloudbaker.catalog import sweep as sweeper
+from cloudbaker.catalog.core import Catalog, UploadKey
+from cloudbaker.model import Role, Run, RunState, Step, StepState
+from cloudbaker.settings import Settings
+from cloudbaker.testing.catalog import publish
+
+NOW = timedelta(0)
+
+
+def kinds(report) -> list[str]:
+    return [item.kind for item in report.items]
+
+
+def test_a_healthy_catalog_has_nothing_to_clean(catalog, helmet, clock):
+    publish(catalog, helmet, b"x")
+    clock.later(days=400)
+    assert kinds(catalog.sweep(plan=False, grace=NOW)) == []
+    assert catalog.read_blob(catalog.get_version(helmet).artifacts[0].blob) == b"0:x"
+
+
+def test_every_kind_is_found_planned_removed_and_then_gone(catalog, helmet, clock):
+    publish(catalog, helmet, b"kept")
+    lonely = catalog.put_bytes(b"lonely", "acme", "inbox")
+    claim = catalog.upload("acme", "vault")
+    claim.write(b"claimed")
+    key, _ = claim._claim(claim._writer.sha256(), claim.size)
+    claim._writer.commit(key)
+    claim._writer.close()
+    unfinished = catalog.store.writer()
+    unfinished.write(b"unfinished")
+    catalog.store.path("public/stray.glb").write_bytes(b"stray")
+    catalog.start_run(Run("run-1", "bake", helmet, "web", "direct", clock(), "tester"))
+
+    assert kinds(catalog.sweep()) == []
+    clock.later(hours=25)
+    plan = catalog.sweep()
+    assert sorted(kinds(plan)) == ["abandoned-run", "expired-upload", "orphan", "unfinished", "unreferenced"]
+    assert plan.bytes == len(b"lonely" + b"stray" + b"unfinished")
+    assert catalog.sweep() == plan
+    assert catalog.read_blob(lonely) == b"lonely"
+
+    done = catalog.sweep(plan=False)
+    assert sorted(kinds(done)) == sorted(kinds(plan))
+    assert {item.key for item in done.items} == {item.key for item in plan.items}
+    unfinished.close()
+    assert catalog.sweep(plan=False, grace=NOW).items == ()
+    wanted = [
+        b.storage_key for v in catalog.versions(helmet) for b in (v.sources[0].blob, *(a.blob for a in v.artifacts))
+    ]
+    assert sorted(info.key for info in catalog.store.list()) == sorted(wanted)
+    run = catalog.get_run("run-1")
+    assert run.state is RunState.FAILED
+    assert run.error is not None
+    assert "killed" in run.error["message"]
+    assert catalog.sql("SELECT detail FROM audit WHERE action = 'sweep'").fetchall() == [
+        ('{"unreferenced":1,"expired-upload":1,"orphan":1,"unfinished":1,"abandoned-run":1}',)
+    ]
+
+
+def test_a_run_that_shows_signs_of_life_is_not_abandoned(catalog, helmet, clock):
+    catalog.start_run(Run("run-1", "bake", helmet, "web", "direct", clock(), "tester"))
+    clock.later(hours=20)
+    begun = clock()
+    catalog.record_step(Step("run-1", "optimize", 1, StepState.DONE, begun, clock()))
+    clock.later(hours=20)
+    assert catalog.sweep(plan=False).items == ()
+    clock.later(hours=5)
+    assert kinds(catalog.sweep(plan=False)) == ["abandoned-run"]
+    assert catalog.sweep(plan=False).items == ()
+
+
+def test_clean_up_that_dies_before_it_removes_is_finished_by_the_next(catalog, clock, monkeypatch):
+    blob = catalog.put_bytes(b"x", "acme", "vault")
+    clock.later(hours=25)
+    monkeypatch.setattr(sweeper, "_remove", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        catalog.sweep(plan=False)
+    monkeypatch.undo()
+    assert catalog.store.stat(blob.storage_key) is not None
+    assert kinds(catalog.sweep(grace=NOW)) == ["pending-deletion"]
+    again = catalog.put_bytes(b"x", "acme", "vault")
+    assert again.storage_key != blob.storage_key
+    assert kinds(catalog.sweep(plan=False, grace=NOW)) == ["pending-deletion"]
+    assert catalog.store.stat(blob.storage_key) is None
+    assert catalog.read_blob(again) == b"x"
+
+
+def test_an_object_put_after_its_claim_was_given_up_is_an_orphan(catalog, clock):
+    """Its upload slept through the lease, put the object, and was killed before it could take it away again."""
+    hint = UploadKey("run-1", Role.MODEL_3D, "a.glb")
+    claim = catalog.upload("acme", "public", key_hint=hint)
+    claim.write(b"sleepy")
+    key, _ = claim._claim(claim._writer.sha256(), claim.size)
+    clock.later(hours=25)
+    assert kinds(catalog.sweep(plan=False, grace=timedelta(days=2))) == ["expired-upload"]
+    claim._writer.commit(key)
+    claim._writer.close()
+    assert kinds(catalog.sweep(plan=False, grace=timedelta(days=2))) == []
+    assert kinds(catalog.sweep(plan=False, grace=NOW)) == ["orphan"]
+    assert catalog.store.stat(key) is None
+    assert catalog.put_bytes(b"sleepy", "acme", "public", key_hint=hint).storage_key != key
+
+
+def test_files_that_cloud_baker_can_not_have_put_there_are_left_alone(catalog, tmp_path):
+    stray = catalog.store.root / "Read Me.txt"
+    stray.write_text("by hand")
+    (catalog.store.root / "Übung").mkdir()
+    (catalog.store.root / "Übung" / "x").write_text("by hand")
+    report = catalog.sweep(plan=False, grace=NOW)
+    assert [(item.kind, item.key) for item in report.items] == [("foreign", "Read Me.txt"), ("foreign", "Übung/x")]
+    assert report.bytes == 0
+    assert stray.read_text() == "by hand"
+
+
+def test_missing_bytes_are_reported_and_nothing_is_made_worse(catalog, helmet):
+    version = publish(catalog, helmet, b"x").version
+    path = catalog.blob_path(version.artifacts[0].blob)
+    assert path is not None
+    data = path.read_bytes()
+    path.unlink()
+    report = catalog.sweep(plan=False, grace=NOW)
+    assert [item.key for item in report.missing] == [version.artifacts[0].blob.storage_key]
+    assert report.bytes == 0
+    assert catalog.get_version(helmet) == version
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def test_many_are_cleaned_in_batches(home, clock, monkeypatch):
+    monkeypatch.setattr(sweeper, "_BATCH", 3)
+    with Catalog.open(Settings(home=home), clock=clock, lease=NOW) as catalog:
+        for n in range(10):
+            catalog.put_bytes(b"%d" % n, "acme", "inbox")
+            catalog.store.path(f"inbox/acme/stray-{n}").write_bytes(b"stray")
+        clock.now = datetime.now(UTC) + timedelta(hours=1)
+        report = catalog.sweep(plan=False, grace=NOW)
+        assert sorted(kinds(report)) == ["orphan"] * 10 + ["unreferenced"] * 10
+        assert list(catalog.store.list()) == []
+        assert catalog.sweep(grace=NOW).items == ()
