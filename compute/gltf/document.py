@@ -136,6 +136,11 @@ class Document:
                 )
             except (ValueError, KeyError) as error:
                 raise DocumentError(f"/bufferViews/{index}", f"can't be decompressed: {error}") from error
+            expected = self._item("bufferViews", index).get("byteLength")
+            if len(data) != expected:
+                raise DocumentError(
+                    f"/bufferViews/{index}", f"can't be decompressed: {len(data)} bytes instead of {expected}"
+                )
             self._decoded[index] = memoryview(data)
         return self._decoded[index]
 

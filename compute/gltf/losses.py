@@ -88,9 +88,10 @@ class _Comparison:
     def item(self, place: str, key: str, value: Any, other: Json) -> None:
         """One property of an object: `value` in the source, looked for in the output's object."""
         if key == "extensions" and isinstance(value, dict):
-            value = {k: v for k, v in value.items() if k not in TRANSPORT}
+            value = _meant(value)
             if not value:
                 return
+            other = {**other, key: _meant(other[key])} if key in other else other
         if key not in other:
             self.lose(_KIND_OF_KEY.get(key, _of_place(place)), place, f"{_brief(value)} is not there any more")
         else:
@@ -109,6 +110,7 @@ class _Comparison:
                     self.pair(kind, value, b[key], f"{place}/{key}")
                 else:
                     self.lose(_KIND_OF_KEY.get(place.rsplit("/", 1)[-1], "value"), f"{place}/{key}", "is gone")
+            self.added(place, a, b)
         elif isinstance(a, list) and isinstance(b, list):
             if len(a) > len(b):
                 self.lose(_of_place(place), place, f"has {len(b)} of {len(a)} items")
@@ -120,6 +122,12 @@ class _Comparison:
                     self.pair(kind, value, counterpart, f"{place}/{index}")
         else:
             self.same(place, a, b)
+
+    def added(self, place: str, a: Json, b: Json) -> None:
+        """A property that the source did not have: it takes away the default, such as linear interpolation."""
+        for key in b:
+            if key not in a and not (key == "extensions" and not _meant(b[key])):
+                self.lose(_of_place(place), f"{place}/{key}", f"was not set, is {_brief(b[key])}")
 
     def same(self, place: str, a: Any, b: Any) -> None:
         if a != b:
@@ -152,6 +160,8 @@ class _Comparison:
                 self.item(f"{here}/{key}", key, value, b)
         if kind == "textures":
             self.texture_images(here, a, b)
+        elif kind not in _STORAGE:
+            self.added(here, a, b)
 
     def bytes(self, here: str, i: int, j: int) -> None:
         # Only views that an extension holds directly (metadata tables, sound) come here.
@@ -210,8 +220,7 @@ class _Comparison:
         for index, (old, new) in enumerate(zip(a.get("channels", ()), channels, strict=False)):
             here = f"{place}/channels/{index}"
             self.target(here, old.get("target", {}), new.get("target", {}))
-            rest = {key: value for key, value in old.items() if key not in ("sampler", "target")}
-            self.walk(here, rest, new)
+            self.walk(here, *({k: v for k, v in c.items() if k not in ("sampler", "target")} for c in (old, new)))
             if not self.same_curve(a["samplers"][old["sampler"]], b["samplers"][new["sampler"]]):
                 self.lose("animation", here, "moves along another curve")
 
@@ -223,11 +232,11 @@ class _Comparison:
             self.pair(old["kind"], int(old["index"]), int(new["index"]), f"{place}/target")
             if pointer[old.end() :] != other[new.end() :]:
                 self.lose("animation", f"{place}/target", f"pointed at {pointer}, points at {other}")
-            a = {key: value for key, value in a.items() if key != "extensions"}
+            a, b = ({key: value for key, value in t.items() if key != "extensions"} for t in (a, b))
         self.walk(f"{place}/target", a, b)
 
     def same_curve(self, a: Json, b: Json) -> bool:
-        if any(a.get(key) != b.get(key) for key in a if key not in ("input", "output")):
+        if any(a.get(key) != b.get(key) for key in (a.keys() | b.keys()) - {"input", "output"}):
             return False
         for key in ("input", "output"):
             self.pair("accessors", a[key], b[key], f"/animations/*/samplers/*/{key}")
@@ -275,6 +284,11 @@ class _Comparison:
                 what = _SINGULAR.get(kind, kind.rstrip("s"))
                 many = f"{len(lost)} {what}s lost their {key}, such as {_brief(lost[0])}" if len(lost) > 1 else ""
                 self.lose(key, f"/{kind}", many or f"a {what} lost its {key}: {_brief(lost[0])}")
+
+
+def _meant(extensions: Json) -> Json:
+    """Extensions without those that only say how data travel."""
+    return {name: value for name, value in extensions.items() if name not in TRANSPORT}
 
 
 def _image_sources(texture: Json) -> dict[str, int]:
