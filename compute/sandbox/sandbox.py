@@ -111,22 +111,22 @@ class _Server:
         return ""
 
     def send(self, id_: int, message: dict[str, Any], fds: list[int]) -> Future[dict[str, Any]]:
-        """Start a job; the future gives the server's report, or ``{"lost": True}`` where the server died."""
+        """Start a job; the future gives the server's report, or `_LOST` where the server dies over it.
+
+        Raises OSError where the server is dead already and knows nothing of the job.
+        """
         future: Future[dict[str, Any]] = Future()
         data = json.dumps({"id": id_, **message}).encode()
         if len(data) > MAX_MESSAGE:
             raise UsageError("the name of the job function is too long")
         with self.lock:
-            if not self.alive:
-                future.set_result(_LOST)
-                return future
             self.pending[id_] = future
         try:
             socket.send_fds(self.sock, [data], fds)
-        except OSError:  # it has died meanwhile, and `_read` may have noticed
+        except OSError:
             with self.lock:
-                if self.pending.pop(id_, None) is not None:
-                    future.set_result(_LOST)
+                self.pending.pop(id_, None)
+            raise
         return future
 
     def cancel(self, id_: int) -> None:
@@ -153,6 +153,8 @@ class _Server:
             self.process.send_signal(signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_GRACE_SECONDS)
+        if self.thread is not threading.current_thread():
+            self.thread.join(_GRACE_SECONDS)  # it says that we are no longer alive
 
 
 def _environment() -> dict[str, str]:
@@ -324,7 +326,6 @@ class Sandbox:
 
     def _start(self, job: Job) -> _Ticket:
         self._check(job)
-        server = self._servers.get()
         with contextlib.ExitStack() as stack:
             result = stack.enter_context(tempfile.TemporaryFile())
             request, inline = _request(job)
@@ -337,7 +338,15 @@ class Sandbox:
                 "landlock": self._found.landlock_abi >= 1,
                 "seccomp": self._found.seccomp,
             }
-            future = server.send(id_, message, [request, result.fileno()])
+            for _ in range(3):
+                server = self._servers.get()
+                try:
+                    future = server.send(id_, message, [request, result.fileno()])
+                    break
+                except OSError:  # it died since the last job
+                    server.kill()
+            else:
+                raise SandboxCrash("the sandbox's fork server dies at once, again and again")
             os.close(request)
             stack.pop_all()
         patience = job.limits.wall_seconds + _GRACE_SECONDS + (0.0 if server.ready.done() else _START_SECONDS)

@@ -3,8 +3,8 @@
     sh (opens the filter) → setpriv --pdeathsig → timeout → prlimit → bwrap │ prlimit → setpriv nobody → the tool
 
 The tool sees: /usr and a few files of /etc, the paths in `ro` where they lie outside, an empty /tmp of bounded size,
-and its scratch folder as /scratch, the only thing it can write to that remains. The root itself is read-only, too:
-bubblewrap's is a writable tmpfs unless told otherwise. No network, no other process, no new namespace, no capability.
+and its scratch folder as /scratch, the only thing it can write to that remains. The root and /dev are read-only, too:
+bubblewrap's are writable tmpfs unless told otherwise. No network, no other process, no new namespace, no capability.
 
 As root, bubblewrap sets the mounts up as root and the tool then becomes nobody inside. So what lies under a home of
 mode 700 (Python of pyenv or uv, a checkout in /root) can be given to it, which bubblewrap started as nobody could not
@@ -170,10 +170,23 @@ def tool_command(
         "--clearenv",
         *(word for name, value in variables.items() for word in ("--setenv", name, value)),
         *_system(),
-        *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm"),
+        *("--proc", "/proc", "--dev", "/dev", "--size", str(TEMPORARY_BYTES), "--perms", "1777", "--tmpfs", "/dev/shm"),
         *("--size", str(TEMPORARY_BYTES), "--perms", "1777", "--tmpfs", "/tmp"),
         *(word for item in ro for word in _read_only(item)),
-        *("--bind", str(scratch), SCRATCH, "--chdir", SCRATCH, "--remount-ro", "/", "--seccomp", _FILTER_FD, "--"),
+        *(
+            "--bind",
+            str(scratch),
+            SCRATCH,
+            "--chdir",
+            SCRATCH,
+            "--remount-ro",
+            "/dev",
+            "--remount-ro",
+            "/",
+            "--seccomp",
+            _FILTER_FD,
+            "--",
+        ),
         *(path["prlimit"], f"--nproc={PROCESSES}", "--"),
         *(
             (path["setpriv"], f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all", "--")

@@ -76,7 +76,7 @@ def in_background(work: Callable[[], object]) -> tuple[threading.Thread, list[ob
 
 
 def owner(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", OWNER, *arguments], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-P", "-c", OWNER, *arguments], stdout=subprocess.PIPE, text=True)
 
 
 def first_line(process: subprocess.Popen[str]) -> str:
