@@ -163,7 +163,7 @@ class Findings:
                     code,
                     Severity(severity),
                     "",
-                    f"… and {count - PER_CODE} more of this kind",
+                    f"… and {count - PER_CODE:,} more of this kind",
                     known.remedy if known else "",
                 )
 
@@ -180,6 +180,12 @@ def from_json(values: Iterable[Mapping[str, Any]]) -> tuple[Finding, ...]:
     return tuple(
         Finding(v["code"], Severity(v["severity"]), v["place"], v["message"], v.get("remedy", "")) for v in values
     )
+
+
+def rules_table() -> str:
+    """The table of all codes as Markdown, as ``docs/validation.md`` has it."""
+    rows = [f"| `{code}` | {rule.severity.value} | {rule.meaning} | {rule.remedy} |" for code, rule in RULES.items()]
+    return "\n".join(["| code | severity | meaning | remedy |", "|---|---|---|---|", *rows])
 
 
 def quote(text: object, length: int = 80) -> str:

@@ -35,8 +35,8 @@ FOOTNOTES = {
         "triangles and vertices: a mesh counts once for each node and each instance that shows it.",
     ],
     "meshes": [
-        "bytes: as stored, compressed; data that meshes share count for each of them. A part of a meshopt buffer view "
-        "counts by its share of the decompressed view.",
+        "bytes: as stored, compressed; data that meshes share count for each of them. Accessors in one meshopt buffer "
+        "view divide its payload by their decompressed sizes.",
         "instances: nodes that show the mesh, times EXT_mesh_gpu_instancing.",
     ],
     "textures": [
@@ -64,18 +64,19 @@ def inspect_job(inputs: Inputs, params: Params) -> JobResult:
 
 def inspect(document: Document, bin: memoryview | None, size: int) -> dict[str, Any]:
     """The tables (see `inspect_job`) of a document that has passed the pre-check. `size` is the file's."""
+    sizes = _stored_sizes(document)
     rows = {
         "scenes": list(_scenes(document)),
-        "meshes": list(_meshes(document)),
+        "meshes": list(_meshes(document, sizes)),
         "materials": list(_materials(document)),
         "textures": list(_textures(document, bin)),
-        "animations": list(_animations(document)),
+        "animations": list(_animations(document, sizes)),
         "extensions": list(_extensions(document)),
     }
     tables = {name: {"rows": found, "footnotes": FOOTNOTES.get(name, [])} for name, found in rows.items()}
     images = sum(row["bytes"] for row in rows["textures"])
-    geometry = _stored(document, _geometry_accessors(document)) + sum(_draco_views(document).values())
-    animation = _stored(document, _animation_accessors(document))
+    geometry = _stored(sizes, _geometry_accessors(document)) + sum(_draco_views(document).values())
+    animation = _stored(sizes, _animation_accessors(document))
     chunk = 0 if bin is None else len(bin)
     totals = facts(document, size) | {
         "draw_calls": sum(
@@ -147,7 +148,7 @@ def _tree(document: Document, root: int) -> _Tree:
     return tree
 
 
-def _meshes(document: Document) -> Iterator[Document]:
+def _meshes(document: Document, sizes: list[float]) -> Iterator[Document]:
     shown: Counter[int] = Counter()
     for node in document.get("nodes", ()):
         if "mesh" in node:
@@ -181,7 +182,7 @@ def _meshes(document: Document) -> Iterator[Document]:
             "attributes": ", ".join(f"{name}:{kind}" for name, kind in attributes.items()),
             "morph_targets": max(len(p.get("targets", ())) for p in mesh["primitives"]),
             "instances": shown[at],
-            "bytes": _stored(document, used) + sum(payloads[view] for view in packed),
+            "bytes": _stored(sizes, used) + sum(payloads[view] for view in packed),
         }
 
 
@@ -229,7 +230,7 @@ def texture_images(texture: Document) -> list[int]:
     return [source["source"] for source in sources if type(source.get("source")) is int]
 
 
-def _animations(document: Document) -> Iterator[Document]:
+def _animations(document: Document, sizes: list[float]) -> Iterator[Document]:
     accessors = document.get("accessors", [])
     for at, animation in enumerate(document.get("animations", ())):
         inputs = {sampler["input"] for sampler in animation["samplers"]}
@@ -242,7 +243,7 @@ def _animations(document: Document) -> Iterator[Document]:
             "samplers": len(animation["samplers"]),
             "keyframes": sum(accessors[sampler["input"]]["count"] for sampler in animation["samplers"]),
             "seconds": round(float(max(ends)), 3) if ends else None,
-            "bytes": _stored(document, used),
+            "bytes": _stored(sizes, used),
         }
 
 
@@ -282,24 +283,31 @@ def _draco_views(document: Document) -> dict[int, int]:
     return {view: int(document["bufferViews"][view]["byteLength"]) for view in views}
 
 
-def _stored(document: Document, accessors: Iterable[int]) -> int:
-    """Bytes that accessors take in the file, each once, with their sparse parts."""
-    total = 0.0
-    for index in set(accessors):
-        accessor = document["accessors"][index]
+def _stored_sizes(document: Document) -> list[float]:
+    """Bytes that each accessor takes in the file, with its sparse part. Those of a meshopt view share its payload."""
+    accessors, views = document.get("accessors", []), document.get("bufferViews", [])
+    plain: defaultdict[int, int] = defaultdict(int)
+    for accessor in accessors:
         if "bufferView" in accessor:
-            view = document["bufferViews"][accessor["bufferView"]]
+            plain[accessor["bufferView"]] += accessor["count"] * element_bytes(accessor)
+    sizes: list[float] = []
+    for accessor in accessors:
+        size = 0.0
+        if "bufferView" in accessor:
             size = accessor["count"] * element_bytes(accessor)
-            packed = meshopt_extension(view)
+            packed = meshopt_extension(views[accessor["bufferView"]])
             if packed is not None:
-                rows = accessor["count"] * view.get("byteStride", element_bytes(accessor))
-                total += min(1.0, rows / view["byteLength"]) * packed["byteLength"]
-            else:
-                total += size
+                size *= packed["byteLength"] / plain[accessor["bufferView"]]
         if "sparse" in accessor:
             each = element_bytes(accessor) + element_bytes({**accessor["sparse"]["indices"], "type": "SCALAR"})
-            total += accessor["sparse"]["count"] * each
-    return round(total)
+            size += accessor["sparse"]["count"] * each
+        sizes.append(size)
+    return sizes
+
+
+def _stored(sizes: list[float], accessors: Iterable[int]) -> int:
+    """Bytes of several accessors, each once."""
+    return round(sum(sizes[index] for index in set(accessors)))
 
 
 # -- bounds ------------------------------------------------------------------------------------------------------------

@@ -71,9 +71,10 @@ class Ref(Kind):
 
     def check(self, value: Any, path: Path, walk: _Walk) -> None:
         """See `Kind`."""
+        size = walk.sizes.get(self.collection, 0)
         if type(value) is not int:
             walk.wrong(path, f"an index into {self.collection}", value)
-        elif not 0 <= value < (size := walk.sizes.get(self.collection, 0)):
+        elif not 0 <= value < size:
             walk.findings.add(
                 "gltf.reference",
                 pointer(path),
