@@ -114,8 +114,10 @@ def encode_job(inputs: Inputs, params: Params) -> JobResult:
     """
     data = inputs["image"]
     wanted = {k: params[k] for k in ("slot_class", "max_size", "quality", "format") if k in params}
-    limit = (params.get("limits") or {}).get("image_pixels", EncodeOptions.max_pixels)
-    options = EncodeOptions(**wanted, max_pixels=int(limit))
+    limits = params.get("limits") or {}
+    if "image_pixels" in limits:
+        wanted["max_pixels"] = int(limits["image_pixels"])
+    options = EncodeOptions(**wanted)
     try:
         done = encode_image(data, options)
     except ImageError as error:
@@ -164,7 +166,7 @@ def encode_image(
         return _kept(header, f"WebP ends at {WEBP_LARGEST} pixels a side")
 
     pixels = scale(source, width, height, options.slot_class) if scaled else source
-    best = _smallest(pixels, target, options, header, scaled=scaled, density=len(data) / header.pixels)
+    best = _smallest(pixels, target, options, len(data) / header.pixels)
     if not scaled and len(best.data) >= len(data):
         return _kept(header, f"{target} would take {len(best.data)} bytes, the source has {len(data)}")
     lossy = not math.isinf(best.psnr)
@@ -374,9 +376,7 @@ class _Candidate:
     how: str
 
 
-def _smallest(
-    pixels: Pixels, mime: str, options: EncodeOptions, header: ImageHeader, *, scaled: bool, density: float
-) -> _Candidate:
+def _smallest(pixels: Pixels, mime: str, options: EncodeOptions, density: float) -> _Candidate:
     """The smallest form that holds the floor of its class; lossless where none does.
 
     `density` is the source's, in bytes a pixel.
@@ -392,9 +392,6 @@ def _smallest(
     candidates = [c for c in attempts if c.psnr >= floor][:1]
     if options.slot_class == "data":
         candidates.append(_near_lossless(pixels, floor))
-        # A scaled-down JPEG stored losslessly can be larger than the JPEG was: at full chroma it may stay one.
-        if scaled and header.mime == "image/jpeg" and pixels.shape[2] == 3:
-            candidates += [c for c in (_jpeg(pixels, options, quality) for quality in (90, 97)) if c.psnr >= floor][:1]
     elif not candidates or density < 0.5:
         # Palettes, gradients and plain areas can be smaller without loss. Photographs never are, and it takes ten times
         # as long to find that out: only sources of less than half a byte a pixel may be of the former kind.
