@@ -108,7 +108,9 @@ def connect(
     """
     global _current  # noqa: PLW0603  one connection per process: Ray has no more
     with _guard:
-        if _current is not None and not _current.closed:
+        if _current is not None and not _current.alive():
+            _current._shutdown()  # somebody called ray.shutdown()
+        if _current is not None:
             if address and address != _current.address:
                 raise UsageError(
                     f"this process is connected to Ray at {_current.address} and can't be to {address} at the same "
@@ -153,6 +155,12 @@ class Cluster:
     def closed(self) -> bool:
         """Whether it is of no more use."""
         return self.crew.closed
+
+    def alive(self) -> bool:
+        """Whether it is open, and Ray with it."""
+        import ray
+
+        return not self.closed and ray.is_initialized()
 
     @property
     def local(self) -> bool:
@@ -453,6 +461,24 @@ def _start(num_cpus: int | None, num_gpus: int | None, log_to_driver: bool, opti
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     # The sandbox holds each job's memory; Ray's monitor would kill a worker for what a neighbour on the machine takes.
     os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+    try:
+        return _start_once(num_cpus, num_gpus, log_to_driver, options)
+    except Exception as error:
+        # On a machine under load one of Ray's own timeouts (20 to 30 s) may pass while it starts. Once more, then.
+        log.warning("Ray did not start, trying once more", said=f"{type(error).__name__}: {error}"[:500])
+    try:
+        return _start_once(num_cpus, num_gpus, log_to_driver, options)
+    except Exception as error:
+        raise ComputeUnavailable(
+            "Ray did not start on this machine: see that there is memory and room in the temporary folder, or bake "
+            "single files without Ray",
+            detail=f"{type(error).__name__}: {error}",
+        ) from error
+
+
+def _start_once(
+    num_cpus: int | None, num_gpus: int | None, log_to_driver: bool, options: CrewOptions | None
+) -> Cluster:
     session = _Session()
     try:
         context = _init(
@@ -464,19 +490,13 @@ def _start(num_cpus: int | None, num_gpus: int | None, log_to_driver: bool, opti
             object_store_memory=OBJECT_STORE_BYTES,
             log_to_driver=log_to_driver,
         )
-    except BaseException as error:
+    except BaseException:
         import ray
 
         with _sigterm_kept():
             ray.shutdown()
         session.remove()
-        if not isinstance(error, Exception):
-            raise
-        raise ComputeUnavailable(
-            "Ray did not start on this machine: see that there is memory and room in the temporary folder, or bake "
-            "single files without Ray",
-            detail=f"{type(error).__name__}: {error}",
-        ) from error
+        raise
     return Cluster(context.address_info["gcs_address"], session=session, options=options)
 
 

@@ -18,9 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cloudbaker.compute.job import Inputs, Job, JobResult, Limits, Params, Workbench
-
 from cloudbaker import logs
+from cloudbaker.compute.job import Inputs, Job, JobResult, Limits, Params, Workbench
 
 FAULT_JOB = "cloudbaker.compute.faults:fault_job"
 WORK = "cloudbaker.compute.faults:work"

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cloudbaker.compute.job import Job, Outcome
 
 from cloudbaker import logs
+from cloudbaker.compute.job import Job, Outcome
 from cloudbaker.errors import CloudBakerError
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Worker:
     def start(self) -> WorkerFacts | CloudBakerError:
         """Make the sandbox, if there is none yet, and say who this is; an error where this machine can't isolate."""
         import ray
+
         from cloudbaker.compute.sandbox import Sandbox
 
         try:

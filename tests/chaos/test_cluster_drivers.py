@@ -49,13 +49,16 @@ def driver(tmp_path):
     def start(code: str, **env: str) -> subprocess.Popen[str]:
         script = tmp_path / f"driver{len(started)}.py"
         script.write_text(textwrap.dedent(code))
+        errors = tmp_path / f"stderr{len(started)}"
         process = subprocess.Popen(
             [sys.executable, str(script)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=(tmp_path / f"stderr{len(started)}").open("w"),
+            stderr=errors.open("w"),
             text=True,
             env={**os.environ, "TMPDIR": str(folder), "CB_TEST_DRIVER": str(folder), **env},
         )
+        process.errors = errors
         started.append(process)
         return process
 
@@ -83,6 +86,13 @@ def family(folder: Path) -> list[psutil.Process]:
     return found
 
 
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    """What a driver wrote to stdout, all of it, when it has ended as it should."""
+    out = process.communicate(timeout=150)[0]
+    assert process.returncode == code, Path(process.errors).read_text()[-4000:]
+    return out
+
+
 def wait_for_end(folder: Path, seconds: float = 30.0) -> list[psutil.Process]:
     end = time.monotonic() + seconds
     while (left := family(folder)) and time.monotonic() < end:
@@ -97,7 +107,7 @@ def said(process: subprocess.Popen[str], what: str) -> str:
     raise AssertionError(f"the driver ended without saying {what!r}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_cancelled_driver_ends_as_it_wants_and_leaves_nothing(driver, number):
     process = driver(BULK.format(before="for n in (signal.SIGTERM, signal.SIGINT): signal.signal(n, terminate)"))
     said(process, "running")
@@ -110,6 +120,7 @@ def test_a_cancelled_driver_ends_as_it_wants_and_leaves_nothing(driver, number):
     assert list(driver.folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_terminated_driver_without_a_handler_dies_of_the_signal(driver):
     process = driver(BULK.format(before=""))
     said(process, "running")
@@ -135,7 +146,7 @@ def test_a_killed_driver_leaves_no_process_and_the_next_one_sweeps(driver):
         session.remove()
         """
     )
-    assert after.communicate(timeout=60)[0].strip() == "True"
+    assert finish(after).strip() == "True"
 
 
 def test_clusters_on_one_machine_do_not_meet_and_can_be_joined(driver):
@@ -172,10 +183,10 @@ def test_clusters_on_one_machine_do_not_meet_and_can_be_joined(driver):
             RAY_AUTH_MODE="token",
             RAY_AUTH_TOKEN=token,
         )
-        found = json.loads(other.communicate(timeout=120)[0])
+        found = json.loads(finish(other))
         assert (found["CPU"], found["nodes"]) == (3, 1)
         assert found["address"] != address
-        found = json.loads(joined.communicate(timeout=120)[0])
+        found = json.loads(finish(joined))
         assert (found["status"], found["local"], found["CPU"], found["nodes"]) == ("ok", False, 1, 1)
         assert home.poll() is None  # closing a joined cluster does not end it
     finally:
@@ -205,8 +216,7 @@ def test_gpu_tag_quiet_stdout_and_kept_handler(driver):
                           "kinds": kinds, "lost": lost, "gpus": gpus, "again": again}))
         """
     )
-    found = json.loads(process.communicate(timeout=150)[0])  # and nothing else on stdout
-    assert process.returncode == 0
+    found = json.loads(finish(process))  # and nothing else on stdout
     assert found["kept"]
     assert found["gpus"] == 1
     assert found["status"] == ["ok"] * 3
@@ -258,7 +268,7 @@ def test_a_node_lost_under_bulk_work(driver):
         """,
         RAY_AUTH_MODE="disabled",
     )
-    found = json.loads(process.communicate(timeout=170)[0].splitlines()[-1])
+    found = json.loads(finish(process).splitlines()[-1])
     assert (found["before"], found["after"]) == ("cuda", "cpu")
     assert (found["done"], found["most"]) == (200, 1)
     assert found["lost"] <= found["size"]
