@@ -33,6 +33,7 @@ def serve(socket_path: Path, *, size: int) -> None:
     _import_everything()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     socket_path.unlink(missing_ok=True)
+    ready_file(socket_path).unlink(missing_ok=True)
     listener.bind(str(socket_path))
     socket_path.chmod(0o600)
     listener.listen(128)
@@ -50,7 +51,7 @@ def serve(socket_path: Path, *, size: int) -> None:
         while len(engines) < size:
             pid = os.fork()
             if pid == 0:
-                _engine(listener)
+                _engine(listener, ready_file(socket_path))
             engines.add(pid)
         pid, _status = os.wait()
         engines.discard(pid)
@@ -62,7 +63,12 @@ def _import_everything() -> None:
     import cloudbaker.flows.rebake  # noqa: F401
 
 
-def _engine(listener: socket.socket) -> None:
+def ready_file(socket_path: Path) -> Path:
+    """Exists once the first engine is warm."""
+    return socket_path.with_suffix(".ready")
+
+
+def _engine(listener: socket.socket, ready: Path) -> None:
     """One engine's life: connect to Ray, wait for a run, do it, end."""
     code = 1
     try:
@@ -72,6 +78,7 @@ def _engine(listener: socket.socket) -> None:
         parent = os.getppid()
         _die_with_parent(parent)
         _connect()
+        ready.touch()
         connection, _ = _accept(listener, parent)
         listener.close()
         code = _serve_one(connection)

@@ -12,33 +12,53 @@ import signal
 import socket
 import sys
 
+ENGINE_SECONDS = 90.0
+"""How long to wait for a warm engine before the run is done without one."""
+
 
 def main(path: str) -> int:
-    """Returns the engine's exit code; without a service socket the run is done right here, by Prefect itself."""
+    """Returns the engine's exit code; without an engine the run is done right here, by Prefect itself."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.connect(path)
     except OSError:
-        os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])
+        return _alone()
     request = json.dumps({"environment": dict(os.environ), "cwd": os.getcwd()}).encode() + b"\n"  # noqa: PTH109
     rights = array.array("i", [1, 2])
     sent = connection.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
     connection.sendall(request[sent:])
-    engine = 0
+    connection.settimeout(ENGINE_SECONDS)
+    try:
+        answer = json.loads(_line(connection))
+    except (OSError, ValueError):
+        return _alone()
+    engine = int(answer["pid"])
+    connection.settimeout(None)
 
     def forward(number: int, _frame: object) -> None:
-        if engine:
-            os.kill(engine, number)
+        os.kill(engine, number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, forward)
-    with connection.makefile("r", encoding="utf-8") as answers:
-        for line in answers:
-            answer = json.loads(line)
-            engine = answer.get("pid", engine)
-            if "exit" in answer:
-                return int(answer["exit"])
-    return 1  # the engine died: Prefect's worker marks the run as crashed
+    end = _line(connection)
+    # Without an answer the engine died: Prefect's worker then marks the run as crashed.
+    return int(json.loads(end)["exit"]) if end else 1
+
+
+def _alone() -> int:
+    """No engine: do what Prefect would have done."""
+    os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])
+    return 1
+
+
+def _line(connection: socket.socket) -> bytes:
+    data = b""
+    while not data.endswith(b"\n"):
+        more = connection.recv(4096)
+        if not more:
+            return b""
+        data += more
+    return data
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloudbaker.errors import CloudBakerError, UsageError
+from cloudbaker.flows.engine import ready_file
 from cloudbaker.flows.environment import prepare
 from cloudbaker.service import ServiceRecord, running_service
 from cloudbaker.settings import Settings, settings
@@ -29,6 +30,8 @@ from cloudbaker.settings import Settings, settings
 WORKER_POLL_SECONDS = 0.25
 """How often the worker asks for new runs. Prefect's default of 10 s would be most of the time a bake takes."""
 READY_TIMEOUT = 180.0
+ENGINES = 2
+"""Runs that find a warm engine at the same time; more wait for the next ones."""
 
 
 def up(config: Settings, *, port: int | None = None) -> tuple[ServiceRecord, bool]:
@@ -70,7 +73,9 @@ def down(config: Settings) -> bool:
     while time.monotonic() < deadline:
         with suppress(ChildProcessError):  # reap it if it is our own child (tests)
             os.waitpid(record.pid, os.WNOHANG)
-        if running_service(config) is None:
+        try:
+            os.kill(record.pid, 0)
+        except ProcessLookupError:
             return True
         time.sleep(0.1)
     with suppress(ProcessLookupError):
@@ -107,7 +112,8 @@ class Supervisor:
             "PREFECT_WORKER_QUERY_SECONDS": str(WORKER_POLL_SECONDS),
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{config.home}/prefect/prefect.db",
             "PYTHONUNBUFFERED": "1",
-            # Ray asks every process that joins for it.
+            # Ray asks every process that joins for the token, but reads the mode from its own environment at import.
+            "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
         }
         self._parts = [
@@ -119,8 +125,8 @@ class Supervisor:
             _Part("ray", [python, "-m", "cloudbaker.compute.head", str(self._ray_file)], self._ray_file.exists),
             _Part(
                 "engines",
-                [python, "-m", "cloudbaker.flows.engine", str(self._socket), "2"],
-                self._socket.exists,
+                [python, "-m", "cloudbaker.flows.engine", str(self._socket), str(ENGINES)],
+                ready_file(self._socket).exists,
             ),
             _Part(
                 "worker",

@@ -25,6 +25,8 @@ def bake_stages(context: BakeContext, run: StageRunner) -> RunState:
     if validated.verdict.kind is VerdictKind.REJECT:
         return _finish(context, RunState.REJECTED, findings=validated.verdict.findings)
     optimized = run(optimize, validated)
+    if not optimized.files:
+        return _finish(context, RunState.REJECTED, findings=validated.verdict.findings + optimized.findings)
     previewed = run(preview, validated, optimized)
     packaged = run(package, ingested, optimized)
     published = run(publish, ingested, validated, optimized, previewed, packaged)

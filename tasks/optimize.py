@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cloudbaker.model import Loss
+from cloudbaker.model import Finding, Loss, Verdict, VerdictKind
 from cloudbaker.tasks.context import BakeContext
+from cloudbaker.tasks.gather import findings_of
 from cloudbaker.tasks.stage import stage
 from cloudbaker.tasks.validate import Validated
 
@@ -24,6 +25,8 @@ class Optimized:
     textures: list[dict[str, Any]]
     """One per image: index, slots, sizes, bytes before and after, psnr_db or angle_degrees."""
     losses: tuple[Loss, ...]
+    findings: tuple[Finding, ...] = ()
+    """What only a full decode shows: an image that is damaged inside. An error rejects, and there are no files."""
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -40,12 +43,19 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
                 {"image": unpacked.files[image["file"]]},
                 gpu=True,
                 slot_class=image["slot_class"],
-                pixels=recipe.limits.image_pixels,
+                limits={"image_pixels": recipe.limits.image_pixels},
                 **recipe.textures.model_dump(mode="json"),
             )
             for image in images
         ]
     )
+    findings = [
+        replace(finding, place=f"/images/{image['index']}")
+        for image, outcome in zip(images, encoded, strict=True)
+        for finding in findings_of(outcome.value["findings"])
+    ]
+    if Verdict.of(tuple(findings)).kind is VerdictKind.REJECT:
+        return Optimized({}, [], [], (), tuple(findings))
     inputs: dict[str, Path | bytes | memoryview] = {"model.glb": validated.model}
     replaced, textures = [], []
     for image, outcome in zip(images, encoded, strict=True):
@@ -70,5 +80,6 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
         variants,
         textures,
         tuple(Loss(**loss) for loss in assembled.value["losses"]),
+        tuple(findings),
         {f"{v['variant']}_bytes": float(v["bytes"]) for v in variants},
     )

@@ -71,7 +71,7 @@ def publish(
             tools=versions(),
             sources=ingested.sources,
             artifacts=tuple(artifacts),
-            findings=(*validated.verdict.findings, *previewed.findings),
+            findings=(*validated.verdict.findings, *optimized.findings, *previewed.findings),
             losses=optimized.losses,
             metrics={
                 **ingested.metrics,
