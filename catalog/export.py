@@ -62,12 +62,12 @@ def export_table(core: Core, published: Path, table: sa.Table) -> int:
                 batch = read_facts(connection, table, after=last, limit=BATCH)
             if batch.num_rows == 0:
                 return total
-            if delta is None:
-                _create(published, table)  # and look again: a rival may have created it, and published
-                continue
             watermark = deltalake.Transaction(APP, batch["seq"][-1].as_py())
             commit = deltalake.CommitProperties(app_transactions=[watermark], max_commit_retries=0)
             try:
+                if delta is None:
+                    _create(published, table)  # and look again: a rival may have created it, and published
+                    continue
                 deltalake.write_deltalake(delta, _with_month(batch), mode="append", commit_properties=commit)
             except CommitFailedError as error:  # a rival was faster, with the same rows: see how far it came
                 overtaken += 1

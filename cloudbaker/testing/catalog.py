@@ -92,7 +92,7 @@ def _broken(catalog: Catalog) -> Iterator[str]:
             yield f"blob {blob.storage_key} has no object"
             continue
         with catalog.store.open(blob.storage_key) as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.sha256(file.read()).hexdigest()
         if (info.size, digest) != (blob.size_bytes, blob.sha256):
             yield f"blob {blob.storage_key} has other bytes than it says"
 

@@ -162,6 +162,7 @@ def test_a_long_tail_is_published_by_asking(catalog, clock, monkeypatch):
     assert catalog.sql("SELECT count(*) FROM versions").fetchall() == [(4,)]
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_rival_exporters_publish_each_row_once(catalog, clock, monkeypatch):
     """Without the lock that spares them the trouble: Delta's own commit decides."""
     monkeypatch.setattr(exporter, "BATCH", 5)
@@ -298,11 +299,9 @@ def test_what_is_no_query(catalog, text):
         catalog.sql(text)
 
 
-@pytest.mark.parametrize(
-    "text", ["DESCRIBE versions", "SHOW TABLES", "SUMMARIZE runs", "EXPLAIN SELECT 1", "FROM runs LIMIT 1"][:]
-)
-def test_what_is_a_query(catalog, text):
-    assert len(catalog.sql(text).columns) > 0
+def test_what_is_a_query(catalog):
+    for text in ("DESCRIBE versions", "SHOW TABLES", "SUMMARIZE runs", "EXPLAIN SELECT 1", "FROM runs"):
+        assert len(catalog.sql(text).columns) > 0
 
 
 # ---- the condition of a re-bake
