@@ -270,10 +270,10 @@ def _exponential(data: Array, extent: float, bits: int) -> _Stream:
         return _exact(data.astype(np.float32), normalized=False)
     # Shared exponents don't go below that of 1.0, whatever the data: a model of 0.02 units came out 50 times coarser
     # than asked for. So the largest value is brought to [1, 2) and back; powers of two change no digit.
-    shift = -math.floor(math.log2(largest))
+    shift = 1 - math.frexp(largest)[1]
     # The error is 2^-wanted of the next power of two over the largest value, however small the box: an object far from
     # the origin needs more bits for the same precision.
-    wanted = bits + 2 - math.floor(math.log2(extent) + shift)
+    wanted = bits + 3 - math.frexp(extent)[1] - shift
     if wanted > 24 or shift > 80:
         return _exact(data.astype(np.float32), normalized=False)
     scaled = np.ldexp(data.astype(np.float64), shift)
