@@ -186,30 +186,27 @@ class Previewer:
         """End the browser and remove its files. Harmless when repeated; a later `render` raises ValueError."""
         with self._lock:
             self._closed = True
-            if self._process is not None:
-                _pipes(self._process)[0].close()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(5)
             self._kill()
 
     def _shoot(self, glb: bytes | memoryview, size: int, camera: Camera | None) -> _Shot:
         if not 16 <= size <= 2048:
             raise ValueError(f"size must be 16 to 2048 pixels, not {size}")
-        if len(glb) > MAX_GLB_BYTES:
+        model = memoryview(glb).cast("B")
+        if len(model) > MAX_GLB_BYTES:
             raise SandboxLimit(
                 f"no preview of a model of more than {MAX_GLB_BYTES >> 20} MB: make it smaller, or look at a baked one",
                 limit="file_size",
-                bytes=len(glb),
+                bytes=len(model),
             )
         started = time.monotonic()
         request = {"do": "render", "size": size, "camera": camera and dataclasses.asdict(camera)}
         with self._lock:
             if self._closed:
                 raise ValueError("this Previewer is closed")
-            head, body = self._call(request, glb)
+            head, body = self._call(request, model)
         return _shot(head, body, size, time.monotonic() - started)
 
-    def _call(self, request: dict[str, Any], model: bytes | memoryview) -> tuple[dict[str, Any], bytes]:
+    def _call(self, request: dict[str, Any], model: memoryview) -> tuple[dict[str, Any], bytes]:
         """One request and its answer, guarded. Whatever goes wrong, the next call starts clean."""
         process = self._process or self._start()
         guard = _Guard(process, self.wall_seconds, self._memory_bytes)
@@ -218,7 +215,7 @@ class Previewer:
         try:
             stdin, stdout = _pipes(process)
             with contextlib.suppress(BrokenPipeError):
-                write_frame(stdin, request, memoryview(model))
+                write_frame(stdin, request, model)
                 while (answer := read_frame(stdout)) is not None and self._unread:
                     self._unread -= 1
         finally:
@@ -313,10 +310,17 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[BinaryIO, BinaryIO]:
 
 
 def _kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to the worker and all below it. (Chromium is in a session of its own, in a namespace of process ids that
-    ends with bubblewrap, and bubblewrap ends with its parent: that it is killed by number too is for speed.)"""
-    tree = [process.pid, *descendants(process.pid)] if process.poll() is None else []
-    for pid in tree:
+    """SIGKILL to the worker and all below it.
+
+    The worker and Playwright's driver are one process group, which outlives the worker. Chromium is in a session of its
+    own; bubblewrap ends it with the driver, but here it is gone when we return.
+    """
+    if process.returncode is not None:
+        return  # reaped: its number may be another's by now
+    browser = descendants(process.pid)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for pid in browser:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 

@@ -8,7 +8,6 @@ group can be killed as a whole. The bytes of the model pass through unread; only
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import select
@@ -17,7 +16,6 @@ import signal
 import struct
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -144,12 +142,8 @@ def main() -> None:
                 answer = {"ok": False, "stage": stage, "alive": alive, "error": error.message[:4000]}
             write_frame(results, answer, body)
             if not answer.get("alive", True):
-                # Whatever of browser and driver is left: whoever started this kills it, and starts anew
-                os._exit(1)
-        if browser is not None:
-            with contextlib.suppress(Error):
-                browser.browser.close()
-    shutil.rmtree(scratch, ignore_errors=True)
+                signal.pause()  # nothing here is worth keeping: whoever started us kills it all, and starts anew
+    _end(scratch)
 
 
 def _responds(browser: _Browser) -> bool:
@@ -163,7 +157,7 @@ def _responds(browser: _Browser) -> bool:
 
 
 def _die_with_parent(stdin: int, scratch: Path) -> None:
-    """Kill this process group, and remove its scratch folder, when the parent is gone, even by kill -9.
+    """Watch for the parent's end, even by kill -9 and even while a render hangs.
 
     PR_SET_PDEATHSIG would fire when the *thread* that started us ends. A hang-up of the pipe tells, but a forked
     sibling may hold the pipe's other end open, so the parent's pid is looked at too.
@@ -175,11 +169,16 @@ def _die_with_parent(stdin: int, scratch: Path) -> None:
         poll.register(stdin, 0)  # POLLHUP is always reported
         while not poll.poll(1000) and os.getppid() == parent:
             pass
-        time.sleep(5)  # for main(), which sees the hang-up too, to end in good order
-        shutil.rmtree(scratch, ignore_errors=True)
-        os.killpg(os.getpgrp(), signal.SIGKILL)
+        _end(scratch)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _end(scratch: Path) -> None:
+    """Remove the scratch folder and kill this process group. (A browser has nothing that an orderly end would save, and
+    bubblewrap ends with Playwright's driver.)"""
+    shutil.rmtree(scratch, ignore_errors=True)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
