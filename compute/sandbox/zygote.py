@@ -4,7 +4,7 @@ It reads no byte from outside. Its parent (`Sandbox`) sends one small message pe
 (function, parameters and inline inputs, sealed memory) and an unnamed file for the result, which is the only thing the
 child can write to. So nothing a job does leaves a name behind, and nothing has to be cleaned up after it.
 
-    parent ──socket──▶ zygote ──fork──▶ child: open inputs, import, prepare │ confine │ run, write the result
+    parent ──socket──▶ zygote ──fork──▶ child: open inputs, import │ confine │ run, write the result
            ◀──exit, use── (wait4, wall clock, memory) ◀──exit──┘
 
 It ends with its parent, however that ends (closed socket, or the parent's pidfd), and its children end with it
@@ -27,25 +27,22 @@ import signal
 import socket
 import struct
 import sys
-import sysconfig
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from cloudbaker.compute.job import JobResult, Limits
 from cloudbaker.compute.sandbox import proc
 from cloudbaker.compute.sandbox.confine import confine, die_with
 from cloudbaker.compute.sandbox.libc import LIBC
+from cloudbaker.compute.sandbox.reach import SYSTEM, hold_open, python_folders, readable_names
 
 WARM = (
-    # Where Python lies in a home that nobody may enter (pyenv, uv), a child can import nothing any more: so all that
-    # jobs import late is imported here, before the fork.
-    *("encodings.ascii", "encodings.cp437", "encodings.idna", "encodings.latin_1", "encodings.utf_8_sig"),
-    *("encodings.utf_16", "encodings.utf_16_le", "encodings.utf_32", "asyncio", "zipfile", "zlib", "bz2", "lzma"),
-    *("numpy", "PIL.Image", "PIL.PngImagePlugin", "PIL.JpegImagePlugin", "PIL.WebPImagePlugin", "PIL.ImageMath"),
-    *("DracoPy", "meshoptimizer"),
+    *("numpy", "numpy.ma", "PIL.Image", "PIL.PngImagePlugin", "PIL.JpegImagePlugin", "PIL.WebPImagePlugin"),
+    *("DracoPy", "meshoptimizer", "asyncio", "zipfile"),
 )
 """Modules loaded at the start; one that is missing is left out. Job modules are loaded when first asked for."""
 TICK = 0.1
@@ -64,21 +61,6 @@ CONFINED = b"\0confined\n"
 """What a child prints first once it is locked down. No job can take it back, and so pass for one that never was."""
 
 _PR_SET_CHILD_SUBREAPER = 36
-
-
-def readable() -> list[str]:
-    """Folders of Python, its packages and shared libraries: what a job may read."""
-    paths = {
-        sys.prefix,
-        sys.base_prefix,
-        *(sysconfig.get_path(p) for p in ("stdlib", "platstdlib", "purelib", "platlib")),
-    }
-    for name in ("cloudbaker", "cloudbaker.compute"):
-        paths.update(importlib.import_module(name).__path__)
-    paths -= {"/", ""}
-    system = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/usr/share/zoneinfo"]
-    kernel = ["/proc/meminfo", "/proc/cpuinfo", "/sys/devices/system/cpu", "/dev/urandom"]
-    return sorted(paths) + system + kernel
 
 
 class _Log(io.TextIOBase):
@@ -148,7 +130,8 @@ def _describe(error: BaseException) -> str:
     """``ValueError: …`` in the first line, for people; the stack below it, for the log."""
     with contextlib.suppress(Exception):
         first = " ".join("".join(traceback.format_exception_only(error)).split())
-        return f"{first[:2000]}\n{''.join(traceback.format_tb(error.__traceback__, -20))}".strip()
+        stack = readable_names("".join(traceback.format_tb(error.__traceback__, -20)))
+        return f"{first[:2000]}\n{stack}".strip()
     return type(error).__name__
 
 
@@ -167,7 +150,12 @@ def _code(error: BaseException) -> int:
     return EXIT_ERROR
 
 
-def _child(zygote: int, message: dict[str, Any], request: int, result: int, log: int) -> NoReturn:
+def _close_all_but(*kept: int) -> None:
+    for after, before in pairwise(sorted({2, *kept, 1 << 20})):
+        os.closerange(after + 1, before)
+
+
+def _child(zygote: int, message: dict[str, Any], request: int, result: int, log: int, held: list[int]) -> NoReturn:
     try:
         die_with(zygote)
         os.setsid()
@@ -180,13 +168,9 @@ def _child(zygote: int, message: dict[str, Any], request: int, result: int, log:
         (length,) = struct.unpack_from("<Q", whole)
         call = json.loads(bytes(whole[8 : 8 + length]))
         inputs = _inputs(call["inputs"], whole[8 + length :])
-        os.closerange(3, result)
-        os.closerange(result + 1, 1 << 20)
+        _close_all_but(result, *held)
         module, _, name = str(call["function"]).partition(":")
         function: Callable[..., JobResult] = getattr(importlib.import_module(module), name)
-        prepare = getattr(sys.modules[module], "prepare", None)
-        if prepare is not None:
-            prepare()
     except BaseException as error:
         _fail(result, _code(error), _describe(error))
     try:
@@ -238,7 +222,10 @@ class _Zygote:
         if os.getppid() != parent:
             raise SystemExit("the parent is gone")
         self.running: dict[int, _Running] = {}
-        self.read = readable()
+        # As any other user we stay that user, who can walk to Python.
+        folders = python_folders()
+        self.held = hold_open(folders) if os.geteuid() == 0 else []
+        self.read = [*(f"/proc/self/fd/{fd}" for fd in self.held), *(() if self.held else folders), *SYSTEM]
 
     def serve(self) -> None:
         """Serve until the parent is gone."""
@@ -303,7 +290,7 @@ class _Zygote:
         me, oom, started = os.getpid(), proc.oom_kills(), time.monotonic()
         pid = os.fork()
         if pid == 0:
-            _child(me, message, request, result, log_end)
+            _child(me, message, request, result, log_end, self.held)
         for fd in (request, result, log_end):
             os.close(fd)
         limits = Limits(**message["limits"])

@@ -1,10 +1,12 @@
 """Jobs that attack their sandbox or run into its limits. Each tells what it could do; the tests say what it may."""
 
-# ruff: noqa: PTH101, PTH102, PTH104, PTH108, PTH109, PTH208, PTH211
+# ruff: noqa: PTH101, PTH102, PTH104, PTH108, PTH109, PTH115, PTH208, PTH211
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import importlib
 import json
 import mmap
 import os
@@ -47,6 +49,15 @@ def noop(inputs: Inputs, params: Params) -> JobResult:
 
 def echo(inputs: Inputs, params: Params) -> JobResult:
     return JobResult(dict(params), {name: bytes(data) for name, data in inputs.items()})
+
+
+def late(inputs: Inputs, params: Params) -> JobResult:
+    """Import what nothing has imported yet: of the standard library, a package, ours; and a codec."""
+    names = ["colorsys", "numpy.f2py.symbolic", "cloudbaker.compute.gltf.glb"]
+    already = [name for name in names if name in sys.modules]
+    for name in names:
+        importlib.import_module(name)
+    return JobResult({"already": already, "codec": "å".encode("cp500").hex()})
 
 
 def clock(inputs: Inputs, params: Params) -> JobResult:
@@ -180,7 +191,11 @@ def surroundings(inputs: Inputs, params: Params) -> JobResult:
             "gid": os.getresgid(),
             "groups": os.getgroups(),
             "folder": os.getcwd(),
-            "descriptors": sorted(fd for fd in range(256) if tried(lambda fd=fd: os.fstat(fd)).startswith("done")),
+            "descriptors": [
+                [fd, os.readlink(f"/proc/self/fd/{fd}"), fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_PATH)]
+                for fd in range(64)
+                if tried(lambda fd=fd: os.fstat(fd)).startswith("done")
+            ],
             "session": os.getsid(0) == os.getpid(),
         }
     )

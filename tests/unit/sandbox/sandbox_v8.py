@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from py_mini_racer import MiniRacer
-from py_mini_racer._dll import init_mini_racer
 
 from cloudbaker.compute.job import Inputs, JobResult, Params
-
-
-def prepare() -> None:
-    init_mini_racer(ignore_duplicate_init=True)
 
 
 def script(inputs: Inputs, params: Params) -> JobResult:

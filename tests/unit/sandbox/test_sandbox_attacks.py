@@ -17,6 +17,7 @@ import pytest
 from cloudbaker.compute.job import Job, Status
 from cloudbaker.compute.sandbox import Sandbox
 from cloudbaker.compute.sandbox.proc import children
+from cloudbaker.compute.sandbox.reach import python_folders
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the attacks use x86_64 call numbers")
 
@@ -98,7 +99,11 @@ def test_nothing_of_our_surroundings(sandbox: Sandbox, monkeypatch: pytest.Monke
     assert "hunter2" not in str(said)
     assert said["folder"] == "/"
     assert said["session"] is True
-    assert len(said["descriptors"]) == 4, "stdin, stdout, stderr and the result"
+    plain = [fd for fd, _, flags in said["descriptors"] if flags != os.O_PATH]
+    assert plain[:3] == [0, 1, 2]
+    assert len(plain) == 4, "and the result"
+    folders = {path for _, path, flags in said["descriptors"] if flags == os.O_PATH}
+    assert folders <= set(python_folders())
     if os.geteuid() == 0:
         assert said["uid"] == said["gid"] == [65534] * 3
         assert said["groups"] == []

@@ -14,6 +14,7 @@ import pytest
 
 from cloudbaker.compute.job import Job, Limits, Status, Workbench
 from cloudbaker.compute.sandbox import Isolation, Sandbox
+from cloudbaker.compute.sandbox.reach import python_folders
 from cloudbaker.errors import IsolationUnavailable, SandboxJobError, SourceUnreadable, UsageError
 
 NONE = Isolation(landlock_abi=0, seccomp=False, root=os.geteuid() == 0)
@@ -146,6 +147,23 @@ def test_limits_must_limit(sandbox: Sandbox, name: str, value: float) -> None:
     limits = Limits(**{name: value})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=f"{name} of a job must be positive"):
         sandbox.run(Job("sandbox_attacks:noop", limits=limits))
+
+
+def test_late_imports(sandbox: Sandbox) -> None:
+    """Also where Python lies in a home that the job's user may not enter, as it does for root with pyenv or uv."""
+    assert sandbox.run(Job("sandbox_attacks:late")).unwrap().value == {"already": [], "codec": "47"}
+
+
+def test_only_installed_folders_are_readable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Not what a script brings along: its folder is on sys.path, and so is what else lies in it."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend("/")
+    folders = python_folders()
+    for folder in (tmp_path, Path("/"), Path.home(), Path(__file__).parents[3]):
+        assert str(folder) not in folders
+    assert any(Path(json.__file__).is_relative_to(folder) for folder in folders)
+    assert any(Path(pytest.__file__).resolve().is_relative_to(folder) for folder in folders)
+    assert not any(a != b and Path(a).is_relative_to(b) for a in folders for b in folders)
 
 
 def test_v8_works_inside(sandbox: Sandbox) -> None:

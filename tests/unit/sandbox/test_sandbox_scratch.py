@@ -41,7 +41,9 @@ def test_gone_at_close(tmp_path: Path) -> None:
 
 
 def test_the_next_process_removes_what_a_killed_one_left(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-P", "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         left = Path(process.stdout.readline().strip())
         assert sweep(tmp_path) == [], "it is alive"
