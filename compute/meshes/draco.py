@@ -436,7 +436,7 @@ def read_header(data: bytes | bytearray | memoryview) -> DracoHeader:
     if len(head) < 11 or head[:5] != b"DRACO":
         raise DracoError("the payload is not Draco: its first bytes should be 'DRACO'")
     major, minor, geometry, method, flags = struct.unpack_from("<BBBBH", head, 5)
-    if (major, minor) > (2, 2) or major < 1 or geometry > 1 or method > 1:
+    if not (1, 0) <= (major, minor) <= (2, 2 + (geometry == 0)) or geometry > 1 or method > 1:
         raise DracoError(f"the payload is Draco {major}.{minor}, type {geometry}, method {method}: not known")
     is_mesh = geometry == 1
     name = "sequential" if method == 0 else ("edgebreaker" if is_mesh else "kd_tree")

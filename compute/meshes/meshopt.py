@@ -181,7 +181,7 @@ def _rows(array: Array, what: str) -> Array:
         values = values[:, None]
     if values.ndim != 2 or values.shape[1] == 0:
         raise MeshoptError(f"{what} must have shape (n, k), not {values.shape}")
-    return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)
+    return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), values.dtype.itemsize * values.shape[1])
 
 
 # ------------------------------------------------------------------------------------------------- weld and reorder
@@ -399,7 +399,8 @@ def decode_buffer(
 
     All parameters are checked by the extension's rules, and sizes against what any valid stream of that length can
     hold, before memory is taken. Indices may still be out of range in the result: the decoder is memory-safe on any
-    input but does not know the vertex count. Raises MeshoptError.
+    input but does not know the vertex count. Nor does it always see a `count` that is too large: up to the next
+    multiple of 64 the missing vertices are zeros. Raises MeshoptError.
     """
     try:
         mode_, filter_ = Mode(mode), Filter(filter)
