@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -19,7 +20,12 @@ from cloudbaker.tasks.result import result_of
 from cloudbaker.tasks.services import ray_services
 
 
-@flow(name="bake", flow_run_name="bake-{path}", persist_result=False)
+def _run_name() -> str:
+    asked = flow_run.parameters
+    return f"bake-{asked.get('asset') or Path(str(asked['path'])).name}"
+
+
+@flow(name="bake", flow_run_name=_run_name, persist_result=False)
 def bake(
     path: str,
     asset: str | None = None,

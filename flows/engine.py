@@ -103,7 +103,7 @@ def _connect() -> None:
     from cloudbaker.tasks.services import ray_address
 
     config = settings()
-    cluster = connect(ray_address(config), options=CrewOptions(idle_seconds=float("inf")))
+    cluster = connect(ray_address(config), options=CrewOptions(idle_seconds=7 * 86400.0))
     cluster.workbench(outer=config.outer_sandbox).run(Job("cloudbaker.compute.job:nothing_job"))
 
 

@@ -66,8 +66,7 @@ def find_model(path: Path) -> Path:
     """The model that a path means: the file itself, or the only model in a folder. Raises `SourceUnreadable`."""
     try:
         if not path.is_dir():
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise SourceUnreadable(f"{path} is not a regular file", path=str(path))
+            path.stat()
             return path
         models = sorted(p for p in path.iterdir() if p.suffix.lower() in {".glb", ".gltf"} and p.is_file())
     except FileNotFoundError:

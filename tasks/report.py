@@ -102,9 +102,9 @@ def markdown(result: BakeResult, *, pictures: bool = True) -> str:
         parts += ["| " + " | ".join(row) + " |" for row in size_rows(result)]
         parts += ["", "## Before and after", ""]
         if pictures and result.pictures:
-            parts += [
-                " ".join(f"![{name}]({result.picture_uri(name)})" for name in sorted(result.pictures, reverse=True))
-            ]
+            names = sorted(result.pictures, reverse=True)
+            parts += ["| " + " | ".join(name.removesuffix(".png") for name in names) + " |", "|---" * len(names) + "|"]
+            parts += ["| " + " | ".join(f"![{name}]({result.picture_uri(name)})" for name in names) + " |", ""]
         parts += [picture_note(result), "", "## Lost", ""]
         parts += [f"- {_code(line)}" if result.losses else f"- {line}" for line in loss_lines(result)]
     if result.error:

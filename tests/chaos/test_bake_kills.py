@@ -94,7 +94,7 @@ def test_ctrl_c_in_mid_run_publishes_nothing_half(home: Path, tmp_path: Path) ->
     while time.monotonic() < deadline:
         try:
             with cb.catalog() as catalog:
-                if catalog.sql("select count(*) from steps where stage = 'validate'").fetchone() != (0,):
+                if catalog.sql("select count(*) from steps where stage = 'validate'").fetchall() != [(0,)]:
                     break
         except Exception:
             pass
@@ -103,7 +103,7 @@ def test_ctrl_c_in_mid_run_publishes_nothing_half(home: Path, tmp_path: Path) ->
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130, error
     with cb.catalog() as catalog:
-        assert catalog.sql("select count(*) from versions").fetchone() == (0,)
+        assert catalog.sql("select count(*) from versions").fetchall() == [(0,)]
         assert catalog.sql("select state from runs").fetchall() == [("cancelled",)]
     assert _processes(str(tmp_path)) == []
 
@@ -121,5 +121,5 @@ def test_a_full_disk_ends_in_an_error_that_names_the_remedy(home: Path, tmp_path
     assert done.returncode == 1, done.stdout + done.stderr
     assert "CB6301" in done.stderr
     with cb.catalog() as catalog:
-        assert catalog.sql("select count(*) from versions").fetchone() == (0,)
+        assert catalog.sql("select count(*) from versions").fetchall() == [(0,)]
     assert subprocess.run([sys.executable, "-c", BAKE, str(model), "big"], timeout=120, check=False).returncode == 0

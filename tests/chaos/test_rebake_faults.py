@@ -134,7 +134,7 @@ def rebake_with_kills(tmp_path: Path, count: int, planted: dict[str, int], kills
 
 def _done() -> int:
     with cb.catalog() as catalog:
-        versions = catalog.sql("select count(*) from versions where number = 2").fetchone()
+        versions = catalog.sql("select count(*) from versions where number = 2").fetchall()[0]
         return int(versions[0]) + len(catalog.quarantined())
 
 

@@ -79,7 +79,7 @@ def test_gltf_folder_and_zip_bake_to_the_same_model_as_the_glb(home: Path, tmp_p
     assert hashes[0] == hashes[1]
 
 
-@pytest.mark.parametrize("kind", sorted(models.HOSTILE_KINDS))
+@pytest.mark.parametrize("kind", sorted(models.HOSTILE))
 def test_bad_content_is_rejected_with_findings_and_publishes_nothing(home: Path, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "bad.glb"
     path.write_bytes(models.hostile(kind))
@@ -93,7 +93,7 @@ def test_bad_content_is_rejected_with_findings_and_publishes_nothing(home: Path,
         record = catalog.get_run(caught.value.facts["run_id"])
         assert record.state is RunState.REJECTED
         assert record.findings
-        assert catalog.sql("select count(*) from versions").fetchone() == (0,)
+        assert catalog.sql("select count(*) from versions").fetchall() == [(0,)]
     assert _leftovers(home) == []
 
 

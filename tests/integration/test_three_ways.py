@@ -94,7 +94,7 @@ def test_the_same_bytes_and_the_same_rows(
                 "steps": [(s.stage, s.attempt, s.state, s.device) for s in run.steps],
                 "usage": [(row.versions, row.bytes_by_zone) for row in catalog.usage("local")],
                 "tables": {
-                    t: catalog.sql(f"select count(*) from {t}").fetchone()
+                    t: catalog.sql(f"select count(*) from {t}").fetchall()[0]
                     for t in ("versions", "artifacts", "steps", "findings", "losses", "metrics")
                 },
             }
@@ -164,7 +164,7 @@ def test_a_cancelled_run_ends_cancelled_and_stops_its_work(running: tuple[Path, 
     os.environ["CLOUDBAKER_HOME"] = str(home)
     with cb.catalog() as catalog:
         assert catalog.get_run(run["id"]).state is RunState.CANCELLED
-        assert catalog.sql("select count(*) from versions where asset like '%scan'").fetchone() == (0,)
+        assert catalog.sql("select count(*) from versions where asset like '%scan'").fetchall() == [(0,)]
 
 
 def test_prefect_deploy_all_works_against_the_local_server(running: tuple[Path, ServiceRecord]) -> None:
