@@ -99,7 +99,8 @@ def _json(name: str, *, null: bool = False) -> sa.Column[Any]:
 
 def _only(condition: str) -> dict[str, Any]:
     """A partial index holds the few rows that clean-up looks for, not all."""
-    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+    # No postgresql_where beside it yet: naming a dialect imports it, 0.1 s of every command's start.
+    return {"sqlite_where": sa.text(condition)}
 
 
 def _fact(name: str, *rest: sa.schema.SchemaItem) -> sa.Table:

@@ -73,12 +73,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("storage_key", name=op.f("uq_blobs_storage_key")),
     )
     op.create_index(
-        "ix_blobs_unreferenced",
-        "blobs",
-        ["lease_until"],
-        unique=False,
-        sqlite_where=sa.text("refcount = 0"),
-        postgresql_where=sa.text("refcount = 0"),
+        "ix_blobs_unreferenced", "blobs", ["lease_until"], unique=False, sqlite_where=sa.text("refcount = 0")
     )
     op.create_table(
         "deletions",
@@ -92,12 +87,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(
-        "ix_deletions_pending",
-        "deletions",
-        ["storage_key"],
-        unique=False,
-        sqlite_where=sa.text("NOT done"),
-        postgresql_where=sa.text("NOT done"),
+        "ix_deletions_pending", "deletions", ["storage_key"], unique=False, sqlite_where=sa.text("NOT done")
     )
     op.create_table(
         "findings",

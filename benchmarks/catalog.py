@@ -1,0 +1,253 @@
+"""How fast the catalog is: publishes a second, uploads, the export and the views, what opening it costs.
+
+    python benchmarks/catalog.py [FOLDER]
+
+The home is made in FOLDER (default: the temporary folder). Prints Markdown tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+from cloudbaker.catalog.core import Catalog
+from cloudbaker.catalog.engine import Core
+from cloudbaker.catalog.publish import publish
+from cloudbaker.model import AssetRef
+from cloudbaker.settings import Settings
+from cloudbaker.testing.catalog import publication
+
+SECONDS = 8.0
+
+
+def main() -> None:
+    """Run all and print it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", nargs="?", type=Path)
+    folder = Path(tempfile.mkdtemp(prefix="cloudbaker-benchmark-", dir=parser.parse_args().folder))
+    try:
+        print("# The catalog\n")
+        print(
+            f"{date.today()}, {platform.machine()}, {os.cpu_count()} shared vCPUs, Python {platform.python_version()}."
+        )
+        print(f"Load average at the start: {os.getloadavg()[0]:.1f}. `python benchmarks/catalog.py`\n")
+        commits(folder)
+        opening(folder)
+        views(folder)
+        upload(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+# ---- commits
+
+
+def commits(folder: Path) -> None:
+    """Publish transactions, each 21 statements: 1 source, 3 artifacts, 10 figures, a finding, a loss, a channel."""
+    print(f"## Publishes, {SECONDS:.0f} s each\n")
+    print("One publish is one transaction of about 21 statements and 30 rows. `synchronous=FULL`: each is on the disk.")
+    print("Beside it the same without our queue of writers: SQLite's own busy timeout, which starves. CPU is of one")
+    print("publish, and does not depend on who else uses the machine.\n")
+    print("| where | writers | queue | commits/s | CPU ms | p50 ms | p99 ms | max ms | commits per writer |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    places = [("disk", folder)] + ([("memory", Path("/dev/shm"))] if Path("/dev/shm").is_dir() else [])
+    for place, parent in places:
+        for writers, queue in ((1, True), (8, True), (8, False)):
+            with tempfile.TemporaryDirectory(prefix="cloudbaker-benchmark-", dir=parent) as home:
+                results = _race(Path(home), writers, queue=queue)
+            times = sorted(ms for each, _ in results for ms in each)
+            counts = [len(each) for each, _ in results]
+            cells = (
+                place,
+                writers,
+                "flock" if queue else "busy timeout",
+                f"{len(times) / SECONDS:,.0f}",
+                f"{sum(cpu for _, cpu in results) * 1000 / len(times):.1f}",
+                f"{statistics.median(times):.1f}",
+                f"{times[int(len(times) * 0.99)]:.1f}",
+                f"{times[-1]:.0f}",
+                f"{min(counts):,} to {max(counts):,}",
+            )
+            print(f"| {' | '.join(map(str, cells))} |")
+    print()
+
+
+def _race(home: Path, writers: int, *, queue: bool) -> list[tuple[list[float], float]]:
+    """Milliseconds of each publish, and CPU seconds of all, per writer."""
+    with Catalog.open(Settings(home=home)) as catalog:
+        for n in range(writers):
+            publication(catalog, _asset(n, 0), b"content", files=3)
+    spawn = multiprocessing.get_context("spawn")
+    start, results = spawn.Barrier(writers), spawn.Queue()
+    workers = [spawn.Process(target=_writer, args=(home, n, queue, start, results)) for n in range(writers)]
+    for worker in workers:
+        worker.start()
+    found = [results.get() for _ in workers]
+    for worker in workers:
+        worker.join()
+    return found
+
+
+def _writer(home: Path, writer: int, queue: bool, start: Barrier, results: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
+    if not queue:
+        Core._queue = lambda _self: contextlib.nullcontext()  # type: ignore[method-assign, assignment, return-value]
+    times: list[float] = []
+    with Catalog.open(Settings(home=home)) as catalog:
+        base = publication(catalog, _asset(writer, 0), b"content", files=3)
+        base = dataclasses.replace(base, metrics={f"figure_{n}": float(n) for n in range(4)})
+        start.wait()
+        end, n, cpu = time.perf_counter() + SECONDS, 0, time.process_time()
+        while (begun := time.perf_counter()) < end:
+            n += 1
+            each = dataclasses.replace(base, asset=_asset(writer, n % 100), run_id=f"{writer}-{n}", bake_key=f"key {n}")
+            publish(catalog.core, each, datetime.now(UTC))
+            times.append((time.perf_counter() - begun) * 1000)
+        cpu = time.process_time() - cpu
+    results.put((times, cpu))
+
+
+def _asset(writer: int, n: int) -> AssetRef:
+    return AssetRef("acme", f"p{writer}", f"asset-{n}")
+
+
+# ---- opening
+
+
+def opening(folder: Path) -> None:
+    """A process that imports and opens an up-to-date catalog, as each command does."""
+    home = folder / "opening"
+    Catalog.open(Settings(home=home)).close()
+    code = (
+        "{}import time; w, c = time.perf_counter(), time.process_time(); {}; "
+        "print((time.perf_counter() - w) * 1000, (time.process_time() - c) * 1000)"
+    )
+    imports = "from cloudbaker.catalog.core import Catalog; from cloudbaker.settings import settings"
+    rows = {
+        "import SQLAlchemy alone": code.format("", "import sqlalchemy"),
+        "import `cloudbaker.catalog.core`": code.format("", imports),
+        "open an up-to-date catalog": code.format(f"{imports}; ", "Catalog.open(settings())"),
+        "first `sql()` (imports DuckDB, Arrow, Delta)": code.format(
+            f"{imports}; c = Catalog.open(settings()); ", "c.sql('SELECT count(*) FROM versions').fetchall()"
+        ),
+    }
+    print("## Opening, a new process each, best of 5\n")
+    print("| | ms | CPU ms |\n|---|---|---|")
+    for name, program in rows.items():
+        wall, cpu = min(_measured(program, home) for _ in range(5))
+        print(f"| {name} | {wall:.0f} | {cpu:.0f} |")
+    print()
+
+
+def _measured(program: str, home: Path) -> tuple[float, float]:
+    environment = {**os.environ, "CLOUDBAKER_HOME": str(home)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    wall, cpu = map(float, done.stdout.split())
+    return wall, cpu
+
+
+# ---- export and views
+
+
+def views(folder: Path) -> None:
+    """Export and questions over 20,000 versions."""
+    versions = 20_000
+    with Catalog.open(Settings(home=folder / "views")) as catalog:
+        base = publication(catalog, _asset(0, 0), b"content", files=3)
+        for n in range(versions):
+            each = dataclasses.replace(base, asset=_asset(0, n % 2000), run_id=f"run-{n}", bake_key=f"key {n}")
+            publish(catalog.core, each, datetime.now(UTC))
+        report: dict[str, float] = {}
+        report["export all of it, s"] = _timed(catalog.export)
+        rows = sum(catalog.connect().sql(f"SELECT count(*) FROM {v}").fetchall()[0][0] for v in _COUNTED)
+        report["rows a second"] = rows / report["export all of it, s"]
+        report["export again, nothing new, ms"] = _timed(catalog.export) * 1000
+        report["open the views, all published, ms"] = _timed(catalog.connect) * 1000
+        for n in range(500):
+            each = dataclasses.replace(base, asset=_asset(0, n), run_id=f"tail-{n}", bake_key=f"tail {n}")
+            publish(catalog.core, each, datetime.now(UTC))
+        report["open the views, 500 versions unpublished, ms"] = _timed(catalog.connect) * 1000
+        duck = catalog.connect()
+        for question, query in _QUESTIONS.items():
+            report[f"{question}, ms"] = _timed(lambda query=query: duck.sql(query).fetchall()) * 1000
+        report["`latest_versions()` of 2,000 assets, ms"] = _timed(catalog.latest_versions) * 1000
+        where = "recipe = 'web' AND size_bytes > 1"
+        report["`latest_versions(where)` of 2,000 assets, ms"] = _timed(lambda: catalog.latest_versions(where)) * 1000
+        report["SQLite file, MB"] = catalog.core.path.stat().st_size / 1e6
+        parquet = sum(file.stat().st_size for file in catalog.published.rglob("*.parquet"))
+        report["Parquet, MB"] = parquet / 1e6
+    print(f"## Export and views, {versions:,} versions of 2,000 assets\n")
+    print("| | |\n|---|---|")
+    for name, value in report.items():
+        print(f"| {name} | {value:,.1f} |" if value < 100 else f"| {name} | {value:,.0f} |")
+    print()
+
+
+_COUNTED = ("versions", "provenance", "version_sources", "artifacts", "channel_moves", "findings", "losses", "metrics")
+_QUESTIONS = {
+    "versions and bytes by tenant and project": (
+        "SELECT tenant, project, count(*), sum(size_bytes) FROM versions GROUP BY ALL"
+    ),
+    "what one asset's newest version is": "SELECT * FROM latest_versions WHERE asset = 'acme/p0/asset-7'",
+    "mean of one figure by day": (
+        "SELECT created_at::DATE, avg(value) FROM metrics WHERE name = 'triangles' GROUP BY ALL"
+    ),
+}
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+# ---- upload
+
+
+def upload(folder: Path) -> None:
+    """A large file into the vault, and again (deduplicated), in a process of its own for its memory."""
+    megabytes = 500
+    source = folder / "large.bin"
+    with source.open("wb") as file:
+        for _ in range(megabytes):
+            file.write(os.urandom(1 << 20))
+    spawn = multiprocessing.get_context("spawn")
+    results = spawn.Queue()
+    worker = spawn.Process(target=_uploader, args=(folder / "upload", source, results))
+    worker.start()
+    first, second, before, peak = results.get()
+    worker.join()
+    print(f"## Upload of {megabytes} MB\n")
+    print("| | s | peak RSS, MB (before: " + f"{before:.0f}) |\n|---|---|---|")
+    print(f"| stored, SHA-256 in flight, fsync | {first:.1f} | {peak:.0f} |")
+    print(f"| the same bytes again, not stored twice | {second:.1f} | |\n")
+
+
+def _uploader(home: Path, source: Path, results: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
+    with Catalog.open(Settings(home=home)) as catalog:
+        before = _peak()
+        times = [_timed(lambda: catalog.put_file(source, "acme", "vault")) for _ in range(2)]
+    results.put((*times, before, _peak()))
+
+
+def _peak() -> float:
+    """Megabytes. Not from getrusage: that begins with the peak of the process that started this one."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()
