@@ -188,6 +188,17 @@ def rules_table() -> str:
     return "\n".join(["| code | severity | meaning | remedy |", "|---|---|---|---|", *rows])
 
 
+def printable(text: str, length: int = 400) -> str:
+    """Text from the file without control, bidirectional or invisible characters, cut: for places and messages."""
+    shown = text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:length])
+    return shown if len(shown) <= length else shown[: length - 1] + "…"
+
+
+def pointer_key(key: object) -> str:
+    """A key as part of a JSON pointer (RFC 6901), printable."""
+    return printable(str(key), 120).replace("~", "~0").replace("/", "~1")
+
+
 def quote(text: object, length: int = 80) -> str:
     """Text from the file, safe to show: Python's repr, ASCII, cut."""
     shown = ascii(text[: length + 1] if isinstance(text, (str, bytes)) else text)

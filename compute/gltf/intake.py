@@ -12,7 +12,7 @@ from typing import Any
 
 from cloudbaker.compute.gltf.archive import open_archive
 from cloudbaker.compute.gltf.embed import embed, file_references
-from cloudbaker.compute.gltf.findings import Findings
+from cloudbaker.compute.gltf.findings import Findings, printable
 from cloudbaker.compute.gltf.glb import Buffer, GlbError, split_glb
 from cloudbaker.compute.gltf.jsontext import parse_json
 from cloudbaker.compute.gltf.limits import ContentLimits
@@ -57,7 +57,9 @@ def to_glb(sources: Mapping[str, memoryview], main: str, limits: ContentLimits, 
     kind = sniff(data)
     total = sum(len(source) for source in sources.values())
     if total > limits.source_bytes:
-        findings.add("intake.too-large", main, f"the files have {total:,} bytes, the limit is {limits.source_bytes:,}")
+        findings.add(
+            "intake.too-large", printable(main), f"the files have {total:,} bytes, the limit is {limits.source_bytes:,}"
+        )
         return None
     if not _is_model(kind, data, main, limits, findings):
         return None
@@ -73,12 +75,14 @@ def to_glb(sources: Mapping[str, memoryview], main: str, limits: ContentLimits, 
 
 def _is_model(kind: str, data: memoryview, name: str, limits: ContentLimits, findings: Findings) -> bool:
     if kind == "empty":
-        findings.add("intake.empty", name, "the file is empty")
+        findings.add("intake.empty", printable(name), "the file is empty")
     elif kind not in ("glb", "gltf", "zip"):
         called = CALLED.get(kind) or f"a {kind.upper()}"
-        findings.add("intake.not-a-model", name, f"the file is {called}, whatever its name says")
+        findings.add("intake.not-a-model", printable(name), f"the file is {called}, whatever its name says")
     elif len(data) > limits.source_bytes:
-        findings.add("intake.too-large", name, f"it has {len(data):,} bytes, the limit is {limits.source_bytes:,}")
+        findings.add(
+            "intake.too-large", printable(name), f"it has {len(data):,} bytes, the limit is {limits.source_bytes:,}"
+        )
     return not findings.failed
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from py_mini_racer import MiniRacer
 
-from cloudbaker.compute.gltf.findings import Findings, quote
+from cloudbaker.compute.gltf.findings import Findings, printable, quote
 from cloudbaker.compute.gltf.glb import Buffer
 from cloudbaker.model import Finding, Severity
 
@@ -100,8 +100,8 @@ def _read(report: dict[str, Any]) -> Report:
             Finding(
                 f"khronos.{issue['code']}",
                 _SEVERITIES[issue["severity"]],
-                issue.get("pointer", ""),
-                issue["message"],
+                printable(issue.get("pointer", "")),
+                printable(issue["message"]),
                 "export the model again with a current exporter" if issue["severity"] == 0 else "",
             )
         )

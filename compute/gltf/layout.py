@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cloudbaker.compute.gltf.findings import Findings, quote
+from cloudbaker.compute.gltf.findings import Findings, pointer_key, quote
 from cloudbaker.compute.gltf.limits import ContentLimits
 from cloudbaker.compute.gltf.references import DRACO, MESHOPT
 from cloudbaker.compute.gltf.schema import COMPONENTS, TYPES
@@ -254,7 +254,7 @@ def _primitive(primitive: Primitive, document: Document, findings: Findings) -> 
         counts |= {accessors[i]["count"] for i in target.values()}
         for name, index in target.items():
             _semantic(
-                name, _TARGETS, accessors[index], quantized, f"{place}/targets/{at}/{quote(name)[1:-1]}", findings
+                name, _TARGETS, accessors[index], quantized, f"{place}/targets/{at}/{pointer_key(name)}", findings
             )
     if len(counts) > 1:
         findings.add(
@@ -263,7 +263,7 @@ def _primitive(primitive: Primitive, document: Document, findings: Findings) -> 
             f"attributes have {sorted(counts)[:8]} elements, not one count",
         )
     for name, index in json["attributes"].items():
-        _semantic(name, _SEMANTICS, accessors[index], quantized, f"{place}/attributes/{quote(name)[1:-1]}", findings)
+        _semantic(name, _SEMANTICS, accessors[index], quantized, f"{place}/attributes/{pointer_key(name)}", findings)
     if "indices" in json:
         accessor = accessors[json["indices"]]
         if accessor["type"] != "SCALAR" or accessor["componentType"] not in (5121, 5123, 5125):

@@ -10,7 +10,7 @@ from typing import Any
 
 from cloudbaker.compute.gltf.decompress import decompress
 from cloudbaker.compute.gltf.document import Document, DocumentError
-from cloudbaker.compute.gltf.findings import Findings
+from cloudbaker.compute.gltf.findings import Findings, quote
 from cloudbaker.compute.gltf.glb import Buffer
 from cloudbaker.compute.gltf.layout import Primitive, meshopt_extension, primitives
 from cloudbaker.compute.gltf.limits import ContentLimits
@@ -83,7 +83,9 @@ def _counts(before: Json, after: Json, findings: Findings) -> None:
         for name, old, new in pairs:
             said, has = before["accessors"][old]["count"], after["accessors"][new]["count"]
             if said != has:
-                findings.add("draco.mismatch", packed.place, f"{name}: the accessor says {said:,}, the payload {has:,}")
+                findings.add(
+                    "draco.mismatch", packed.place, f"{quote(name)}: the accessor says {said:,}, the payload {has:,}"
+                )
 
 
 def _blame(source: Document, findings: Findings) -> None:

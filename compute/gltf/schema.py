@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cloudbaker.compute.gltf.findings import Findings, quote
+from cloudbaker.compute.gltf.findings import Findings, pointer_key, quote
 from cloudbaker.compute.gltf.limits import ContentLimits
 from cloudbaker.compute.gltf.references import KNOWN, TABLE
 
@@ -29,7 +29,7 @@ def pointer(path: Path) -> str:
     keys: list[str] = []
     while path:
         path, key = path
-        keys.append(str(key).replace("~", "~0").replace("/", "~1")[:120])
+        keys.append(pointer_key(key))
     return "".join(f"/{key}" for key in reversed(keys))
 
 
@@ -102,15 +102,18 @@ class List(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Map(Kind):
-    """An object whose values are of one kind."""
+    """An object whose values are of one kind, of which there are `least` or more."""
 
     of: Kind
+    least: int = 0
 
     def check(self, value: Any, path: Path, walk: _Walk) -> None:
         """See `Kind`."""
         if not isinstance(value, dict):
             walk.wrong(path, "an object", value)
             return
+        if len(value) < self.least:
+            walk.wrong(path, f"an object with at least {self.least} properties", value)
         for key, item in value.items():
             self.of.check(item, (path, key), walk)
 
@@ -250,7 +253,7 @@ _MATERIAL = Object(
 )
 _PRIMITIVE = Object(
     {
-        "attributes": Map(Ref("accessors")),
+        "attributes": Map(Ref("accessors"), least=1),
         "indices": Ref("accessors"),
         "material": Ref("materials"),
         "mode": _integer(0, 6),
@@ -404,10 +407,11 @@ def check_schema(document: Document, limits: ContentLimits, findings: Findings) 
 
 
 def _too_many(document: Document, limits: ContentLimits, findings: Findings) -> bool:
-    for name, items in document.items():
+    for name in ROOT.fields:
+        items = document.get(name)
         most = limits.images if name in ("images", "textures", "samplers") else limits.items
         if isinstance(items, list) and len(items) > most:
-            findings.add("gltf.too-many", f"/{quote(name)[1:-1]}", f"there are {len(items):,}, the limit is {most:,}")
+            findings.add("gltf.too-many", f"/{name}", f"there are {len(items):,}, the limit is {most:,}")
     # Of these there is one array per mesh or animation: what counts is all of them.
     for name, inner in (("meshes", "primitives"), ("animations", "channels"), ("animations", "samplers")):
         total = sum(len(v) for _, v in places(document, f"{name}/*/{inner}", None) if isinstance(v, list))

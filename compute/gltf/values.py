@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cloudbaker.compute.gltf.findings import Findings
+from cloudbaker.compute.gltf.findings import Findings, pointer_key
 from cloudbaker.compute.gltf.layout import element_bytes, meshopt_extension, primitives
 from cloudbaker.compute.gltf.schema import TYPES
 
@@ -73,7 +73,7 @@ def _joints(document: Document, reader: _Reader, findings: Findings) -> None:
             if name.startswith("JOINTS_") and (largest := reader.largest(accessor)) >= count:
                 findings.add(
                     "gltf.joint-out-of-range",
-                    f"{primitive.place}/attributes/{name}",
+                    f"{primitive.place}/attributes/{pointer_key(name)}",
                     f"joint {largest} is used, the skin has {count}",
                 )
 

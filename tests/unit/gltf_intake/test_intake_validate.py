@@ -54,6 +54,18 @@ def test_the_validators_words_arrive_with_their_severity(edit: Edit, validator: 
     assert {f["severity"] for f in value["findings"]} == {"warning"}
 
 
+def test_what_the_validator_repeats_from_the_file_is_printable(edit: Edit, validator: bytes) -> None:
+    def change(d: dict[str, Any], b: bytearray) -> None:
+        d["meshes"][0]["primitives"][0]["attributes"]["\x1b[2J\u202e" + "x" * 5000] = 0
+
+    value = validate(edit("box", change), validator)
+    assert errors(value)
+    for finding in value["findings"]:
+        assert finding["message"].isprintable()
+        assert finding["place"].isprintable()
+        assert len(finding["message"]) + len(finding["place"]) < 1000
+
+
 def test_several_models_share_a_start_and_one_that_fails_harms_no_other(validator: bytes) -> None:
     script = validator.decode()
     glbs = [models.box(), b"no glb at all", models.VALID["sparse"](), b"", models.VALID["skinned"]()]
