@@ -31,12 +31,13 @@ from cloudbaker.compute.sandbox.zygote import (
     EXIT_ERROR,
     EXIT_FILE_SIZE,
     EXIT_MEMORY,
+    EXIT_NO_SPACE,
     EXIT_UNCONFINED,
     MAX_MESSAGE,
     MAX_THREADS,
     MAX_VALUE,
 )
-from cloudbaker.errors import IsolationUnavailable, SandboxCrash, SourceUnreadable, UsageError
+from cloudbaker.errors import IsolationUnavailable, SandboxCrash, SourceUnreadable, StoreError, UsageError
 
 _PREFIX = "cloudbaker.compute."
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
@@ -47,7 +48,7 @@ _GRACE_SECONDS = 20.0
 """How much longer than a job's wall clock its end may take to arrive before the fork server itself is given up."""
 _PASSED = ("HOME", "LD_LIBRARY_PATH", "CLOUDBAKER_NPM_PREFIX")
 """Variables that Python needs to find itself and the user's packages, and jobs theirs; none holds a secret."""
-_LOST: dict[str, Any] = {"lost": True}
+_LOST: dict[str, Any] = {"lost": "the sandbox's fork server ended while the job was running"}
 """In place of a report, where the fork server died."""
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -282,7 +283,7 @@ class Sandbox:
 
         What the content does ends in the outcome, never in an exception. Raises `UsageError` (a function that is no
         job), `SourceUnreadable` (an input path), `IsolationUnavailable`, `SandboxCrash` (the fork server does not
-        start). On KeyboardInterrupt the job is killed before that is passed on.
+        start), `StoreError` (no space for the result). On KeyboardInterrupt the job is killed before that is passed on.
         """
         self._slots.acquire()
         try:
@@ -387,6 +388,11 @@ class Sandbox:
             raise IsolationUnavailable(
                 "the kernel refused to isolate a job; `cloudbaker doctor` says what it offers", detail=detail
             )
+        if report.get("code") == EXIT_NO_SPACE and not report["killed"]:
+            raise StoreError(
+                f"no space is left in {tempfile.gettempdir()} for the results of a job: free some, or set TMPDIR to a "
+                "folder with more room"
+            )
         return _outcome(ticket.job, report, ticket.result, self.isolation)
 
 
@@ -484,8 +490,8 @@ def _outcome(job: Job, report: dict[str, Any], file: IO[bytes], isolation: str) 
             isolation=isolation,
         )
 
-    if report.get("lost"):
-        return outcome(Status.CRASH, "the sandbox's fork server ended while the job was running")
+    if "lost" in report:
+        return outcome(Status.CRASH, report["lost"])
     code, log = report["code"], report["log"]
     printed = f"\n--- printed by the job ---\n{log}" if log else ""
     memory = f"more than {limits.memory_bytes / (1 << 20):.0f} MiB of memory"
@@ -497,8 +503,8 @@ def _outcome(job: Job, report: dict[str, Any], file: IO[bytes], isolation: str) 
             return outcome(Status.MEMORY, memory)
         case "threads":
             return outcome(Status.CRASH, f"killed: more than {MAX_THREADS} threads{printed}")
-        case "cancelled" | "closed" as why:
-            return outcome(Status.CRASH, f"killed: the job was {'cancelled' if why == 'cancelled' else 'shut down'}")
+        case "cancelled":
+            return outcome(Status.CRASH, "killed: the job was cancelled")
     # The kernel counts by its own clock: SIGXCPU may come at 0.9 of what wait4 then tells.
     if code == -signal.SIGXCPU or (code == -signal.SIGKILL and report["cpu"] >= limits.cpu_seconds):
         return outcome(Status.CPU, f"more than {limits.cpu_seconds} s of CPU time")

@@ -7,7 +7,7 @@ and its scratch folder as /scratch, the only thing it can write to that remains.
 bubblewrap's are writable tmpfs unless told otherwise. No network, no other process, no new namespace, no capability.
 
 As root, bubblewrap sets the mounts up as root and the tool then becomes nobody inside. So what lies under a home of
-mode 700 (Python of pyenv or uv, a checkout in /root) can be given to it, which bubblewrap started as nobody could not
+mode 700 (Python of pyenv or uv, a checkout) can be given to it, which bubblewrap started as nobody could not
 even find. As any other user, bubblewrap's own user namespace does.
 """
 

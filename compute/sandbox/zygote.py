@@ -54,7 +54,7 @@ six times as many, and a message on the socket has room for about 200 KB."""
 MAX_MESSAGE = 128 << 10
 MAX_VALUE = 16 << 20
 
-EXIT_ERROR, EXIT_MEMORY, EXIT_FILE_SIZE, EXIT_UNCONFINED = 10, 11, 12, 13
+EXIT_ERROR, EXIT_MEMORY, EXIT_FILE_SIZE, EXIT_UNCONFINED, EXIT_NO_SPACE = 10, 11, 12, 13, 14
 """Exit statuses of a child that ended in good order without a result."""
 
 CONFINED = b"\0confined\n"
@@ -146,7 +146,8 @@ def _code(error: BaseException) -> int:
         return EXIT_MEMORY
     if isinstance(error, OSError):
         # Python ignores SIGXFSZ, so the limit shows as an error of the write.
-        return {errno.ENOMEM: EXIT_MEMORY, errno.EFBIG: EXIT_FILE_SIZE}.get(error.errno or 0, EXIT_ERROR)
+        codes = {errno.ENOMEM: EXIT_MEMORY, errno.EFBIG: EXIT_FILE_SIZE, errno.ENOSPC: EXIT_NO_SPACE}
+        return codes.get(error.errno or 0, EXIT_ERROR)
     return EXIT_ERROR
 
 
@@ -273,7 +274,16 @@ class _Zygote:
             if job := self.running.get(message["cancel"]):
                 self.kill(job, "cancelled")
             return True
-        job = self.start(message, *fds)
+        try:
+            if len(fds) != 2:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            job = self.start(message, *fds)
+        except OSError as error:  # no process, no descriptors: this job's misfortune, not its neighbours'
+            self.send({"id": message["id"], "lost": f"the sandbox could not start a process: {error}"})
+            return True
+        finally:
+            for fd in fds:
+                os.close(fd)
         self.running[job.id] = job
         poll.register(job.pidfd, select.POLLIN)
         return True
@@ -288,11 +298,18 @@ class _Zygote:
         log, log_end = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(log_end, False)
         me, oom, started = os.getpid(), proc.oom_kills(), time.monotonic()
-        pid = os.fork()
-        if pid == 0:
-            _child(me, message, request, result, log_end, self.held)
-        for fd in (request, result, log_end):
-            os.close(fd)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    _child(me, message, request, result, log_end, self.held)
+                finally:
+                    os._exit(1)  # whatever happens, there must not be a second server
+        except OSError:
+            os.close(log)
+            raise
+        finally:
+            os.close(log_end)
         limits = Limits(**message["limits"])
         return _Running(
             id=message["id"],

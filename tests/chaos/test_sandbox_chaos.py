@@ -75,8 +75,9 @@ def in_background(work: Callable[[], object]) -> tuple[threading.Thread, list[ob
     return thread, said
 
 
-def owner(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-P", "-c", OWNER, *arguments], stdout=subprocess.PIPE, text=True)
+def owner(temporary: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-P", "-c", OWNER, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(temporary)})
 
 
 def first_line(process: subprocess.Popen[str]) -> str:
@@ -126,21 +127,20 @@ def test_a_stopped_fork_server_is_given_up(sandbox: Sandbox, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_the_owner_is_killed(how: signal.Signals) -> None:
-    before = set(Path(tempfile.gettempdir()).glob("cloudbaker-sandbox-*"))
-    with owner("all") as process:
+def test_the_owner_is_killed(how: signal.Signals, tmp_path: Path) -> None:
+    with owner(tmp_path, "all") as process:
         server = int(first_line(process))
         until(lambda: len(children(server)) == 4)
         tree = [server, *children(server)]
         process.send_signal(how)
         process.wait(60)
         until(lambda: all(gone(pid) for pid in tree))
-    assert set(Path(tempfile.gettempdir()).glob("cloudbaker-sandbox-*")) <= before
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("arguments", [[], ["all"]])
-def test_ctrl_c_in_mid_run(arguments: list[str]) -> None:
-    with owner(*arguments) as process:
+def test_ctrl_c_in_mid_run(arguments: list[str], tmp_path: Path) -> None:
+    with owner(tmp_path, *arguments) as process:
         server = int(first_line(process))
         until(lambda: len(children(server)) == (4 if arguments else 1))
         at_work = children(server)
@@ -150,6 +150,53 @@ def test_ctrl_c_in_mid_run(arguments: list[str]) -> None:
         assert first_line(process) == "ok", "and the sandbox still works"
         assert process.wait(60) == 0
         until(lambda: gone(server))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fork_server_without_descriptors_loses_one_job_only(sandbox: Sandbox) -> None:
+    server = psutil.Process(sandbox.server_pid)
+    soft, hard = server.rlimit(psutil.RLIMIT_NOFILE)
+    outcomes = []
+    for limit in range(3, 32):  # some too few for what is sent to it, some for the job's output, some for the job
+        server.rlimit(psutil.RLIMIT_NOFILE, (limit, hard))
+        outcomes.append(sandbox.run(NOOP))
+    server.rlimit(psutil.RLIMIT_NOFILE, (soft, hard))
+    assert {outcome.status for outcome in outcomes} <= {Status.OK, Status.ERROR, Status.CRASH}
+    assert any("could not start a process" in outcome.error for outcome in outcomes)
+    assert sandbox.run(NOOP).value == "ok"
+    assert sandbox.server_pid == server.pid
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(JOBS)!r})
+from cloudbaker.compute.job import Job
+from cloudbaker.compute.sandbox import Sandbox
+from cloudbaker.errors import StoreError
+with Sandbox(allow=["sandbox_attacks"]) as sandbox:
+    try:
+        sandbox.run(Job("sandbox_attacks:flood", params={{"bytes": 4 << 20}}))
+    except StoreError as error:
+        print(error.message)
+    print(sandbox.run(Job("sandbox_attacks:noop")).value)
+"""
+    mount = f'mount -t tmpfs -o size=1m tmpfs {tmp_path} && exec env TMPDIR={tmp_path} "$@"'
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    namespace = ["unshare", *user, "--mount", "--propagation", "private"]
+    if subprocess.run([*namespace, "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], check=False).returncode:
+        pytest.skip("no mount of our own here")
+    done = subprocess.run(
+        [*namespace, "sh", "-c", mount, "sh", sys.executable, "-P", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    message, value = done.stdout.splitlines()
+    assert message.startswith(f"no space is left in {tmp_path}")
+    assert "TMPDIR" in message
+    assert value == "ok"
 
 
 def test_closing_ends_what_runs(sandbox: Sandbox) -> None:
@@ -172,14 +219,10 @@ def test_a_forgotten_sandbox_ends(jobs: None) -> None:
     until(lambda: gone(server))
 
 
-def test_two_hundred_jobs_leave_nothing(sandbox: Sandbox) -> None:
-    def state() -> tuple[int, int, set[str]]:
-        mine = psutil.Process()
-        names = {entry.name for entry in Path(tempfile.gettempdir()).iterdir() if "cloudbaker" in entry.name}
-        return mine.num_fds(), len(children(sandbox.server_pid)), names
-
-    def server_fds() -> int:
-        return len(list(Path(f"/proc/{sandbox.server_pid}/fd").iterdir()))
+def test_two_hundred_jobs_leave_nothing(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def state() -> tuple[int, int, list[int]]:
+        server = sandbox.server_pid
+        return psutil.Process().num_fds(), len(list(Path(f"/proc/{server}/fd").iterdir())), children(server)
 
     kinds = [
         NOOP,
@@ -190,13 +233,12 @@ def test_two_hundred_jobs_leave_nothing(sandbox: Sandbox) -> None:
     ]
     expected = [Status.OK, Status.OK, Status.CRASH, Status.ERROR, Status.MEMORY]
     sandbox.run_all(kinds)
-    before, before_fds = state(), server_fds()
+    before = state()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     outcomes = sandbox.run_all(kinds * 40)
     assert [outcome.status for outcome in outcomes] == expected * 40
-    assert server_fds() == before_fds
-    after = state()
-    assert after[:2] == before[:2]
-    assert not {name for name in after[2] - before[2] if str(os.getpid()) in name}
+    assert state() == before
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_job_leaves_behind_is_killed_even_without_seccomp(jobs: None) -> None:

@@ -53,7 +53,7 @@ class TestWhatAToolSees:
 
     def test_nothing_of_ours(self, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
-        outcome = sh(scratch, "env; hostname; ls /proc; ls /; ls /home /root; cat /etc/shadow /etc/passwd; pwd")
+        outcome = sh(scratch, "env; hostname; ls /proc; ls /; ls /home; cat /etc/shadow /etc/passwd; pwd")
         text = outcome.stdout.decode()
         assert "hunter2" not in text
         assert "cloudbaker" in text.splitlines()
@@ -72,7 +72,7 @@ class TestWhatAToolSees:
         assert sh(scratch, script).stdout.split() == [b"lo", b"none"]
 
     def test_paths_of_a_closed_home(self, scratch: Path) -> None:
-        home = Path("/root" if os.geteuid() == 0 else Path.home()) / f".cloudbaker-test-{os.getpid()}"
+        home = Path.home() / f".cloudbaker-test-{os.getpid()}"
         inner = home / "deep" / "folder"
         inner.mkdir(parents=True)
         try:
