@@ -151,7 +151,7 @@ def _responds(browser: _Browser) -> bool:
     from playwright.sync_api import Error
 
     try:
-        return bool(browser.page.evaluate("!document.querySelector('canvas').getContext('webgl2').isContextLost()"))
+        return bool(browser.page.evaluate("alive()"))
     except Error:
         return False
 

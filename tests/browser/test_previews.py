@@ -144,6 +144,27 @@ def test_a_camera_may_be_given(previewer: Previewer) -> None:
     assert far.covered_percent < 0.5 * near.covered_percent
 
 
+def ball(*, metal: float, rough: float) -> bytes:
+    w = Writer()
+    pbr = {"baseColorFactor": [1.0, 1.0, 1.0, 1.0], "metallicFactor": metal, "roughnessFactor": rough}
+    material = w.add("materials", {"pbrMetallicRoughness": pbr})
+    w.scene(w.node(mesh=w.mesh(shapes.sphere(1, 64), material=material)))
+    return w.glb()
+
+
+def test_metal_mirrors_the_lights_and_roughness_blurs_them(previewer: Previewer) -> None:
+    """The prefiltered light is written by hand (page.html): it must be where three.js looks for it."""
+    center = slice(24, 104)
+    mirror, satin, rough = (
+        pixels(previewer.render(ball(metal=1, rough=r), size=128).png)[center, center].mean(axis=2) for r in (0, 0.5, 1)
+    )
+    assert mirror.std() > satin.std() > rough.std() > 2
+    assert mirror[:40, :40].mean() > mirror[40:, 40:].mean() + 20  # the large light hangs at the upper left
+    plaster = pixels(previewer.render(ball(metal=0, rough=1), size=128).png)[center, center]
+    assert 100 < plaster.mean() < 235
+    assert plaster[:20].mean() > plaster[-20:].mean()
+
+
 def test_sun_of_daylight_strength_does_not_wash_out(previewer: Previewer) -> None:
     document, binary = unpack(models.lights())
     light = document["extensions"]["KHR_lights_punctual"]["lights"][0]
