@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from cloudbaker.compute.gltf.document import (
     ARRAY_BUFFER,
     COMPONENTS,

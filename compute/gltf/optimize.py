@@ -30,11 +30,11 @@ from cloudbaker.compute.gltf.pack import pack
 from cloudbaker.compute.gltf.primitives import Geometry as Arrays
 from cloudbaker.compute.gltf.primitives import Shape, read, shapes, write
 from cloudbaker.compute.gltf.prune import Reserved, prune, reserve
-from cloudbaker.compute.gltf.references import DRACO, MESHOPT
+from cloudbaker.compute.gltf.references import DRACO, MESHOPT, QUANTIZATION
 from cloudbaker.compute.gltf.textures import encodable_images, replace_images
 from cloudbaker.compute.job import Inputs, JobResult, Params
 from cloudbaker.compute.meshes.draco import DracoOptions
-from cloudbaker.compute.meshes.lods import shared_vertices, simplify_primitive
+from cloudbaker.compute.meshes.lods import LodOptions, shared_vertices, simplify_primitive
 from cloudbaker.model import Loss, to_json
 
 _Options = TypeVar("_Options", DracoOptions, MeshoptOptions)
@@ -120,11 +120,15 @@ class _Variant:
             "bytes": len(self.data),
             "compression": self.compression,
             # Four digits: what differs between processors in the last bit of a sum does not show.
-            "error_mean_percent": float(f"{self.geometry.error_mean_percent:.4g}"),
-            "error_max_percent": float(f"{self.geometry.error_max_percent:.4g}"),
+            "error_mean_percent": _figure(self.geometry.error_mean_percent),
+            "error_max_percent": _figure(self.geometry.error_max_percent),
             "suggested_distance": self.suggested_distance,
             "note": "; ".join(self.notes),
         }
+
+
+def _figure(value: float) -> float:
+    return float(f"{value:.4g}") if value > 1e-9 else 0.0
 
 
 @dataclass(slots=True)
@@ -185,16 +189,19 @@ def _images(work: _Work) -> str:
 
 def _decode(work: _Work) -> str:
     """Unpack Draco, meshopt and quantization, so that geometry can be worked on."""
-    work.plain = work.document.clone()
-    decode(work.plain)
-    dequantize(work.plain)
-    return compression_of(work.document)
+    how = compression_of(work.document)
+    work.plain = work.document
+    if how != "none" or QUANTIZATION in work.document.json.get("extensionsUsed", ()):
+        work.plain = work.document.clone()
+        decode(work.plain)
+        dequantize(work.plain)
+    return how
 
 
 def _dedup(work: _Work) -> str:
     """Merge what is equal and drop what is unused, in the plain geometry and in the packed one alike."""
     before = len(work.plain.items("accessors"))
-    for document in (work.plain, work.document):
+    for document in [work.plain] if work.plain is work.document else [work.plain, work.document]:
         dedup(document, work.reserved)
         prune(document, work.reserved)
     return f"{before} → {len(work.plain.items('accessors'))} accessors"
@@ -212,22 +219,21 @@ def _compress(work: _Work) -> str:
     best = _Variant(MAIN, "default", work.inputs[MAIN], compression_of(work.source), count(work.source))
     makers: list[_Maker] = [("repacked", partial(_plain, work, work.document)), *_codecs(work, work.plain)]
     limit = 100 * 2.0 ** (1 - work.meshes.get("position_bits", 14))
-    work.variants.append(_smallest(work, best, "source", makers, worth=WORTH, max_percent=limit))
+    work.variants.append(_smallest(work, best, "source", makers, ceiling=WORTH * work.size, max_percent=limit))
     return f"{work.size} → {len(work.variants[0].data)} bytes"
 
 
 def _compress_levels(work: _Work) -> str:
-    """The same for the levels of detail, which are of use only if they are smaller than the level before."""
+    """The same for the levels of detail. A level without fewer triangles than the one before is the same file again."""
     for level in work.levels:
         before = work.variants[-1]
         name = f"{level.variant}.glb"
         same = replace(before, name=name, variant=level.variant, notes=[*level.notes, f"is the same as {before.name}"])
         if count(level.document).triangles > GAIN * before.geometry.triangles:
-            same.notes.append("fewer triangles would pass the error gate or leave nothing")
             work.variants.append(same)
             continue
-        candidates: list[_Maker] = [("plain", partial(_plain, work, level.document)), *_codecs(work, level.document)]
-        best = _smallest(work, same, before.name, candidates, mean_percent=level.gate)
+        candidates: list[_Maker] = [*_codecs(work, level.document), ("plain", partial(_plain, work, level.document))]
+        best = _smallest(work, same, before.name, candidates, ceiling=work.size, mean_percent=level.gate)
         if best is not same:
             best.notes = [*level.notes, *best.notes]
             best.suggested_distance = max(best.geometry.suggested_distance, before.suggested_distance)
@@ -261,6 +267,10 @@ STEPS: tuple[tuple[str, Callable[[_Work], str]], ...] = (
 # -- levels of detail --------------------------------------------------------------------------------------------------
 
 
+_LOD_OPTIONS = LodOptions(samples=1500)
+"""A mean over 1,500 points is good to some 10 %, which is enough for a gate; the finished file is measured again."""
+
+
 def _level(plain: Document, reserved: Reserved, lod: Mapping[str, Any]) -> _Level:
     document = plain.clone()
     notes: list[str] = []
@@ -277,6 +287,7 @@ def _level(plain: Document, reserved: Reserved, lod: Mapping[str, Any]) -> _Leve
             max_error_percent=lod["max_error_percent"],
             morph_targets=arrays.targets,
             locked=locked,
+            options=_LOD_OPTIONS,
         )
         wanted += len(arrays.indices)
         reached += result.triangles
@@ -313,21 +324,21 @@ def _smallest(
     standing: str,
     makers: Sequence[_Maker],
     *,
-    worth: float = 1.0,
+    ceiling: float,
     mean_percent: float = math.inf,
     max_percent: float = math.inf,
 ) -> _Variant:
-    """The smallest file among `best` (called `standing`) and what the makers make, which is decoded and measured first.
+    """The smallest of the files that the makers make; `best` (called `standing`) where none is fit.
 
-    From the least changed to the most: a candidate has to be smaller than `worth` times what stands, and its measured
-    error must not pass the limits.
+    A file is fit if it has at most `ceiling` bytes, decodes, and its measured error does not pass the limits. One that
+    comes later has to be smaller by `WORTH`.
     """
     sizes = [f"{standing} {len(best.data)}"]
     chosen, notes = standing, []
     for name, make in makers:
         data, remark = make()
         sizes.append(f"{name} {len(data)}")
-        if len(data) >= worth * len(best.data):
+        if len(data) > ceiling:
             continue
         try:
             document = Document.from_glb(data)
@@ -346,6 +357,7 @@ def _smallest(
             continue
         chosen, remarks = name, [remark] if remark else []
         best = _Variant(best.name, best.variant, data, compression, geometry, notes=remarks)
+        ceiling = WORTH * len(data)
     best.notes = [*best.notes, f"{chosen} is the smallest ({', '.join(sizes)} bytes)", *notes]
     return best
 
@@ -376,7 +388,7 @@ def _codecs(work: _Work, plain: Document) -> list[_Maker]:
 def _with(work: _Work, plain: Document, compress: Callable[[Document], Compressed]) -> tuple[bytes, str]:
     document = plain.clone()
     compressed = compress(document)
-    prune(document, work.reserved)
+    prune(document, work.reserved, data_only=True)
     more = f" and {len(compressed.notes) - 1} more" if len(compressed.notes) > 1 else ""
     remark = f"left plain: {compressed.notes[0]}{more}" if compressed.notes else ""
     return _pack(work, document), remark
@@ -390,7 +402,7 @@ def _options(kind: type[_Options], work: _Work) -> _Options:
 def _pack(work: _Work, document: Document) -> bytes:
     document = document.clone()
     pack(document)
-    prune(document, work.reserved)
+    prune(document, work.reserved, data_only=True)
     return document.to_glb()
 
 

@@ -43,13 +43,16 @@ def reserve(source: Document) -> Reserved:
 _FREE = Reserved()
 
 
-def prune(document: Document, reserved: Reserved = _FREE) -> None:
-    """Drop, in place, what nothing refers to. What had a name or extras is found and told by `losses.compare`."""
+def prune(document: Document, reserved: Reserved = _FREE, *, data_only: bool = False) -> None:
+    """Drop, in place, what nothing refers to. What had a name or extras is found and told by `losses.compare`.
+
+    `data_only` looks at accessors and buffer views and leaves the rest, for where the rest has been seen to before.
+    """
     if reserved.pinned:
         _settle_accessors(document, reserved)
         _settle_views(document, reserved)
         return
-    kinds = _ORDER if document.items("nodes") else ("accessors", "bufferViews")
+    kinds = _ORDER if document.items("nodes") and not data_only else ("accessors", "bufferViews")
     for kind in kinds:
         drop_unused(document, kind)
 
