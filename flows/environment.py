@@ -10,6 +10,8 @@ from cloudbaker.settings import Settings
 
 def prepare(config: Settings) -> str:
     """Set what is not set yet, and return the address of the Prefect API (empty: Prefect's temporary one)."""
+    config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (config.home / "prefect").mkdir(exist_ok=True)  # Prefect makes no parents, and its server then finds no database
     service = running_service(config)
     api_url = config.prefect_api_url or (service.prefect_api_url if service else "")
     variables = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloudbaker.compute.gltf.intake import sniff
+from cloudbaker.compute.gltf.sniff import sniff
 from cloudbaker.compute.job import Job, Outcome
 from cloudbaker.errors import SourceUnreadable
 from cloudbaker.media import TABLE

@@ -15,7 +15,7 @@ import pytest
 
 import cloudbaker as cb
 from cloudbaker.flows import service
-from cloudbaker.model import RunState, to_json
+from cloudbaker.model import AssetRef, RunState, to_json
 from cloudbaker.service import ServiceRecord
 from cloudbaker.settings import settings
 from cloudbaker.tasks.result import BakeResult
@@ -78,7 +78,7 @@ def test_the_same_bytes_and_the_same_rows(
         monkeypatch.setenv("CLOUDBAKER_HOME", str(home))
         settings.cache_clear()
         with cb.catalog() as catalog:
-            version = catalog.get_version(cb.api.AssetRef.parse("thing"), "live")
+            version = catalog.get_version(AssetRef.parse("thing"), "live")
             run = catalog.get_run(version.run_id)
             assert run.state is RunState.COMPLETED
             facts[mode] = {
