@@ -248,7 +248,6 @@ class Sandbox:
         self.isolation = found.require(trusted=trusted, outer=outer)
         """What holds a job, as it goes into `Outcome.isolation`."""
         self._found = found
-        self._vouched = trusted or bool(outer)
         self._allow = (_PREFIX, *allow)
         self.parallel = parallel or len(os.sched_getaffinity(0))
         self._slots = threading.BoundedSemaphore(self.parallel)
@@ -321,7 +320,8 @@ class Sandbox:
             for _, ticket in flying.values():
                 ticket.server.cancel(ticket.id)
             for _, ticket in flying.values():
-                self._finish(ticket)
+                with contextlib.suppress(Exception):  # the first is what is told
+                    self._finish(ticket)
             raise
         return [outcomes[index] for index in range(len(jobs))]
 
