@@ -1,4 +1,7 @@
-"""A warm browser as a Ray actor: one per cluster, shared by all drivers, on a GPU where the cluster has one."""
+"""A warm browser as a Ray actor: one per cluster, shared by all drivers.
+
+It asks for no GPU: Chromium in the sandbox draws with SwiftShader, and a share of a GPU would lie idle.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from cloudbaker.errors import CloudBakerError, ComputeUnavailable
 
 _NAME = "previewer"
 _NAMESPACE = "cloudbaker"
-_GPU_SHARE = 0.1
 _GRACE_SECONDS = 30.0
 
 
@@ -69,7 +71,6 @@ class RemotePreviewer:
     def _actor(self) -> Any:
         import ray
 
-        gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
         remote: Any = ray.remote(_Browser)
         return remote.options(
             name=_NAME,
@@ -79,5 +80,4 @@ class RemotePreviewer:
             max_restarts=0,
             max_task_retries=0,
             num_cpus=0,
-            num_gpus=min(_GPU_SHARE, gpus),
         ).remote(self._chromium)

@@ -124,6 +124,21 @@ def test_a_run_of_the_deployment_leaves_report_table_and_progress(
     assert tasks == dict.fromkeys(["ingest", "validate", "optimize", "preview", "package", "publish"], "Completed")
 
 
+@pytest.mark.chromium
+def test_the_report_in_the_ui_has_pictures_before_and_after(
+    running: tuple[Path, ServiceRecord], tmp_path: Path
+) -> None:
+    from cloudbaker.flows.remote import run_deployment
+
+    model = tmp_path / "pictured.glb"
+    model.write_bytes(models.sphere())
+    run = run_deployment(running[1].prefect_api_url, "bake/bake", {"path": str(model)})
+    assert run["state_name"] == "Completed"
+    report = next(a for a in _filter(running[1], "artifacts", run["id"]) if a["key"] == "bake-report")["data"]
+    assert report.count("](data:image/png;base64,") == 2
+    assert "mean picture difference" in report
+
+
 def test_rejected_content_is_a_verdict_not_a_failed_run(running: tuple[Path, ServiceRecord], tmp_path: Path) -> None:
     from cloudbaker.flows.remote import run_deployment
 
