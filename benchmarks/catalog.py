@@ -31,7 +31,9 @@ from cloudbaker.model import AssetRef
 from cloudbaker.settings import Settings
 from cloudbaker.testing.catalog import publication
 
-SECONDS = 8.0
+SECONDS = 3.0
+ROUNDS = 5
+"""Each way in turn, the best round of each counts: other work on the machine comes and goes."""
 
 
 def main() -> None:
@@ -58,31 +60,36 @@ def main() -> None:
 
 def commits(folder: Path) -> None:
     """Publish transactions, each 21 statements: 1 source, 3 artifacts, 10 figures, a finding, a loss, a channel."""
-    print(f"## Publishes, {SECONDS:.0f} s each\n")
+    print(f"## Publishes, best of {ROUNDS} rounds of {SECONDS:.0f} s, the ways in turn\n")
     print("One publish is one transaction of about 21 statements and 30 rows. `synchronous=FULL`: each is on the disk.")
-    print("Beside it the same without our queue of writers: SQLite's own busy timeout, which starves. CPU is of one")
-    print("publish, and does not depend on who else uses the machine.\n")
+    print(
+        "Beside it the same without our queue of writers, by SQLite's own busy timeout. CPU is that of one publish.\n"
+    )
     print("| where | writers | queue | commits/s | CPU ms | p50 ms | p99 ms | max ms | commits per writer |")
     print("|---|---|---|---|---|---|---|---|---|")
     places = [("disk", folder)] + ([("memory", Path("/dev/shm"))] if Path("/dev/shm").is_dir() else [])
-    for place, parent in places:
-        for writers, queue in ((1, True), (8, True), (8, False)):
+    ways = [(place, writers, queue) for place in places for writers, queue in ((1, True), (8, True), (8, False))]
+    best: dict[int, list[tuple[list[float], float]]] = {}
+    for _ in range(ROUNDS):
+        for n, ((_, parent), writers, queue) in enumerate(ways):
             with tempfile.TemporaryDirectory(prefix="cloudbaker-benchmark-", dir=parent) as home:
                 results = _race(Path(home), writers, queue=queue)
-            times = sorted(ms for each, _ in results for ms in each)
-            counts = [len(each) for each, _ in results]
-            cells = (
-                place,
-                writers,
-                "flock" if queue else "busy timeout",
-                f"{len(times) / SECONDS:,.0f}",
-                f"{sum(cpu for _, cpu in results) * 1000 / len(times):.1f}",
-                f"{statistics.median(times):.1f}",
-                f"{times[int(len(times) * 0.99)]:.1f}",
-                f"{times[-1]:.0f}",
-                f"{min(counts):,} to {max(counts):,}",
-            )
-            print(f"| {' | '.join(map(str, cells))} |")
+            best[n] = max(best.get(n, []), results, key=lambda found: sum(len(each) for each, _ in found))
+    for n, ((place, _), writers, queue) in enumerate(ways):
+        times = sorted(ms for each, _ in best[n] for ms in each)
+        counts = [len(each) for each, _ in best[n]]
+        cells = (
+            place,
+            writers,
+            "flock" if queue else "busy timeout",
+            f"{len(times) / SECONDS:,.0f}",
+            f"{sum(cpu for _, cpu in best[n]) * 1000 / len(times):.1f}",
+            f"{statistics.median(times):.1f}",
+            f"{times[int(len(times) * 0.99)]:.1f}",
+            f"{times[-1]:.0f}",
+            f"{min(counts):,} to {max(counts):,}",
+        )
+        print(f"| {' | '.join(map(str, cells))} |")
     print()
 
 

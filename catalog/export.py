@@ -29,7 +29,7 @@ from sqlalchemy.engine import Connection
 from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.records import ExportReport
 from cloudbaker.catalog.schema import FACTS, MUTABLE, Json, UtcTime
-from cloudbaker.errors import CatalogError, CloudBakerError, Conflict, StoreError
+from cloudbaker.errors import CatalogError, CloudBakerError, Conflict, StoreError, UsageError
 
 APP = "cloudbaker"
 """Name of the watermark among a Delta table's transaction identifiers."""
@@ -40,6 +40,8 @@ _TRIES = 20
 
 def export(core: Core, published: Path) -> ExportReport:
     """Publish what is new in every fact table. See `cloudbaker.catalog.core.Catalog.export`."""
+    if not can_publish(published):
+        raise UsageError(f"can't publish under {published}, for its '%': give CLOUDBAKER_HOME a path without one")
     rows: dict[str, int] = {}
     with _only_one(published) as alone:
         if not alone:
@@ -82,10 +84,15 @@ def export_table(core: Core, published: Path, table: sa.Table) -> int:
 def open_table(published: Path, table: sa.Table) -> tuple[deltalake.DeltaTable | None, int]:
     """The Delta table as it is now, None if there is none yet, and its watermark: the highest `seq` that is in it."""
     path = str(published / table.name)
-    if not deltalake.DeltaTable.is_deltatable(path):
+    if not can_publish(published) or not deltalake.DeltaTable.is_deltatable(path):
         return None, 0
     delta = deltalake.DeltaTable(path)
     return delta, delta.transaction_version(APP) or 0
+
+
+def can_publish(published: Path) -> bool:
+    """Whether Delta can find tables there: deltalake 1.6 takes a folder "a%20b" for "a b", however it is written."""
+    return "%" not in str(published.absolute())
 
 
 def read_facts(connection: Connection, table: sa.Table, *, after: int, limit: int = -1) -> pa.Table:

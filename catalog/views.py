@@ -22,7 +22,7 @@ from sqlalchemy.engine import Connection
 
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.engine import Core
-from cloudbaker.catalog.export import damaged, export, fact_columns, open_table, read_facts, to_arrow
+from cloudbaker.catalog.export import can_publish, damaged, export, fact_columns, open_table, read_facts, to_arrow
 from cloudbaker.errors import UsageError
 
 LONG_TAIL = 20_000
@@ -100,7 +100,7 @@ Names that begin with ``_`` are what they are made of, and may change.
 
 def connect(core: Core, published: Path) -> duckdb.DuckDBPyConnection:
     """See `cloudbaker.catalog.core.Catalog.connect`."""
-    if _tail_rows(core, published) > LONG_TAIL:
+    if can_publish(published) and _tail_rows(core, published) > LONG_TAIL:
         export(core, published)
     parquet: dict[str, Any] = {}
     watermarks: dict[str, int] = {}

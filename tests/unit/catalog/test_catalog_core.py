@@ -333,6 +333,20 @@ def test_two_homes_never_meet(tmp_path, helmet):
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("name", ["with space", "ü-é", "a#b", "a?b=c", "a:b", "a'b", "a%20b"])
+def test_a_home_may_have_any_name(tmp_path, helmet, name):
+    with Catalog.open(Settings(home=tmp_path / name / "home")) as catalog:
+        publish(catalog, helmet, b"published")
+        if "%" in name:
+            with pytest.raises(UsageError, match="give CLOUDBAKER_HOME a path without one"):
+                catalog.export()
+        else:
+            assert catalog.export().rows["versions"] == 1
+        publish(catalog, helmet, b"tail")
+        assert catalog.sql("SELECT count(*) FROM versions").fetchall() == [(2,)]
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == [name]
+
+
 def test_what_is_not_a_catalog_url(tmp_path):
     for url in ("postgresql+psycopg://localhost/x", "sqlite://", "sqlite:///:memory:", "nonsense"):
         with pytest.raises(CatalogError, match="sqlite:////path/to/catalog.db"):
