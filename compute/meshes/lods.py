@@ -117,12 +117,15 @@ def simplify_primitive(
             raise MeshoptError(f"{name} must have shape ({len(positions)}, k), not {values.shape}")
 
     work = _Work(positions, faces, ratio, max_error_percent, diagonal, options)
-    whole = meshopt.weld(streams, _distinct(faces))
+    seen = _visible(streams, faces)
+    if not len(seen):  # a mesh in one point: a viewer may still find it by name
+        seen = faces
+    whole = meshopt.weld(streams, seen)
     best = None
     if len(faces) >= options.min_triangles:
         best = work.search(whole, flat=False)
         if work.stalled(best) and _is_flat_shaded(streams, faces):
-            without = meshopt.weld({k: v for k, v in streams.items() if k != "NORMAL"}, _distinct(faces))
+            without = meshopt.weld({k: v for k, v in streams.items() if k != "NORMAL"}, seen)
             flat = work.search(without, flat=True)
             if flat is not None and (best is None or len(flat.mesh.indices) < len(best.mesh.indices)):
                 best = flat
@@ -202,6 +205,7 @@ class _Work:
         locked = mesh.streams[_LOCKED][:, 0] if _LOCKED in mesh.streams else None
         points = mesh.streams["POSITION"]
         indices, _ = simplify(points, mesh.indices, ratio=ratio, attributes=values, weights=weights, locked=locked)
+        indices = _visible(mesh.streams, indices)
         if not len(indices) or len(indices) >= len(self.faces):
             return None
         error = mesh_error(
@@ -281,9 +285,16 @@ def _with_flat_normals(mesh: meshopt.Welded) -> meshopt.Welded:
 # ----------------------------------------------------------------------------------------------------------- the end
 
 
-def _distinct(faces: Indices) -> Indices:
-    """Without triangles that name a vertex twice: they show nothing and never will."""
-    a, b, c = faces.T
+def _visible(streams: Mapping[str, Array], faces: Indices) -> Indices:
+    """Without triangles that have two corners in one place, if nothing can ever move these apart.
+
+    Collapsing an edge of a texture seam leaves such triangles: one in fifty on a sphere at half its triangles.
+    """
+    moving = ("POSITION", "JOINTS_", "WEIGHTS_")
+    together = {
+        k: v for k, v in streams.items() if k.startswith(moving) or (k.startswith("/") and k.endswith("/POSITION"))
+    }
+    a, b, c = meshopt.weld(together, faces).indices.T
     return np.asarray(faces[(a != b) & (b != c) & (c != a)])
 
 

@@ -216,7 +216,7 @@ POINTS = np.eye(3, dtype=np.float32)
         ({"POSITION": POINTS}, np.empty((0, 3), np.uint32), "nothing is left"),
         ({"POSITION": POINTS}, np.zeros((4, 3), np.uint32), "nothing is left"),
         ({"POSITION": POINTS * 0}, TRIANGLE, "nothing is left"),
-        ({"POSITION": POINTS * np.inf}, TRIANGLE, "finite"),
+        ({"POSITION": POINTS + np.inf}, TRIANGLE, "finite"),
         ({"POSITION": POINTS, "NORMAL": POINTS * np.nan}, TRIANGLE, "finite"),
         ({"POSITION": POINTS, "NORMAL": POINTS[:2]}, TRIANGLE, "shape"),
         ({"POSITION": POINTS, "NORMAL": POINTS[:, :2]}, TRIANGLE, "3 components"),
