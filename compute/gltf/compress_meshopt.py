@@ -80,7 +80,9 @@ class _Group:
             # Triangles of several meshes in a row are a triangle list like any other to the codec.
             rows = np.concatenate([s.rows.reshape(-1) for s in self.streams]).reshape(-1, 3)
             return meshopt.encode_index_buffer(rows, max(s.vertices for s in self.streams))
-        return meshopt.encode_vertex_buffer(np.concatenate([s.rows for s in self.streams]))
+        # As bytes: rows of one stride may be of several types, such as floats and 16-bit weights.
+        content = b"".join(np.ascontiguousarray(s.rows).tobytes() for s in self.streams)
+        return meshopt.encode_vertex_buffer(np.frombuffer(content, np.uint8).reshape(-1, first.stride))
 
     def plain(self) -> bytes:
         size = self.streams[0].stride

@@ -123,6 +123,19 @@ def test_morph_targets_follow_their_vertices(codec):
     assert len(old.targets) == len(new.targets)
 
 
+def test_attributes_of_one_stride_and_different_types_share_a_view():
+    """Texture coordinates that all are one point are kept as floats: 8 bytes, as 16-bit weights are."""
+    document = Document.from_glb(models.skinned())
+    primitive = document.json["meshes"][0]["primitives"][0]
+    count = len(document.accessor(primitive["attributes"]["POSITION"]))
+    flat = np.full((count, 2), 0.25, np.float32)
+    primitive["attributes"]["TEXCOORD_0"] = document.add_accessor(flat, target=ARRAY_BUFFER)
+    out = plain(compressed(document.to_glb(), "meshopt"))
+    attributes = out.json["meshes"][0]["primitives"][0]["attributes"]
+    np.testing.assert_array_equal(out.accessor(attributes["TEXCOORD_0"]), 0.25)
+    np.testing.assert_array_equal(out.accessor(attributes["WEIGHTS_0"]).astype(int).sum(axis=1), 65535)
+
+
 def test_skin_weights_still_sum_to_one():
     after = plain(compressed(models.skinned(), "meshopt"))
     primitive = after.json["meshes"][0]["primitives"][0]
