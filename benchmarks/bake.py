@@ -37,7 +37,8 @@ def main() -> None:
     for model in models:
         print(f"## {model.name} ({model.stat().st_size / 1e6:.1f} MB), best of {options.repeat}\n")
         print(
-            "| way | wall s | ingest | validate | optimize | preview | package | publish | jobs s | not compute s | RSS MB |"
+            "| way | wall s | ingest | validate | optimize | preview | package | publish "
+            "| jobs s | not compute s | RSS MB |"
         )
         print("|---|---|---|---|---|---|---|---|---|---|---|")
         ways = ["direct"] + ["service"] * options.service + ["ephemeral"] * options.ephemeral

@@ -62,7 +62,17 @@ class Settings(BaseSettings):
         return self.home / "keys"
 
 
+_adopted: Settings | None = None
+
+
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The settings of this process, read once. Tests and notebooks may call ``settings.cache_clear()``."""
-    return Settings()
+    return _adopted or Settings()
+
+
+def adopt(config: Settings) -> None:
+    """Work under the settings of another process: a worker on another node has none of the driver's variables."""
+    global _adopted  # noqa: PLW0603  one home per process
+    _adopted = config
+    settings.cache_clear()

@@ -11,7 +11,7 @@ from cloudbaker.compute.job import Workbench
 from cloudbaker.compute.signing import keys as signing_keys
 from cloudbaker.flows.direct import run_directly
 from cloudbaker.model import AssetRef, Blob, Source, to_json
-from cloudbaker.settings import Settings
+from cloudbaker.settings import Settings, adopt
 from cloudbaker.tasks.context import BakeRequest
 from cloudbaker.tasks.result import result_of
 from cloudbaker.tasks.services import Services
@@ -20,6 +20,7 @@ from cloudbaker.tasks.services import Services
 @lru_cache(maxsize=1)
 def _open(config_json: str) -> tuple[Catalog, signing_keys.Keys]:
     config = Settings.model_validate_json(config_json)
+    adopt(config)
     return Catalog.open(config), signing_keys.load(config.keys)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from cloudbaker.bakekey import bake_key
 from cloudbaker.catalog.core import Catalog
 from cloudbaker.compute.toolchain import versions
+from cloudbaker.errors import RecipeError
 from cloudbaker.model import AssetRef, Source, to_json
 from cloudbaker.recipe import Recipe, load_recipe
 
@@ -39,6 +40,8 @@ class RebakePlan:
     quarantined: int
     """Stale, but in quarantine under the very same key: left alone until released."""
     reasons: dict[str, int] = field(default_factory=dict)
+    unknown_recipes: dict[str, int] = field(default_factory=dict)
+    """Assets that can't be planned, by the recipe that is nowhere to be found: put it into CLOUDBAKER_RECIPES."""
 
     def to_json(self) -> dict[str, Any]:
         """The ``--json`` contract (docs/cli.md)."""
@@ -47,6 +50,7 @@ class RebakePlan:
             "unchanged": self.unchanged,
             "quarantined": self.quarantined,
             "reasons": self.reasons,
+            "unknown_recipes": self.unknown_recipes,
             "items": [
                 {
                     "asset": str(i.asset),
@@ -74,12 +78,19 @@ def plan_rebake(catalog: Catalog, *, where: str | None = None, recipe: str | Non
     `where` is an SQL condition over the latest versions (``tenant = 'acme' and size_bytes > 1e6``); `recipe` bakes all
     of them with another recipe than their own.
     """
-    tools, recipes = versions(), dict[str, Recipe]()
+    tools, recipes, unknown = versions(), dict[str, Recipe | None](), Counter[str]()
+    if recipe is not None:
+        recipes[recipe] = load_recipe(recipe)
     quarantined = {(q.asset, q.bake_key) for q in catalog.quarantined()}
     items, unchanged, skipped = [], 0, 0
     for row in catalog.latest_versions(where):
         name = recipe or row.recipe
-        current = recipes.setdefault(name, load_recipe(name))
+        if name not in recipes:
+            recipes[name] = _find(name)
+        current = recipes[name]
+        if current is None:
+            unknown[name] += 1
+            continue
         key = bake_key(row.sources, current.hash, tools)
         if key == row.bake_key:
             unchanged += 1
@@ -89,7 +100,15 @@ def plan_rebake(catalog: Catalog, *, where: str | None = None, recipe: str | Non
             reason = _reason(row.recipe, row.recipe_hash, row.tools, current, tools)
             channel = "live" if "live" in row.channels else None
             items.append(PlanItem(row.asset, row.number, name, key, reason, row.sources, channel))
-    return RebakePlan(tuple(items), unchanged, skipped, dict(Counter(i.reason for i in items).most_common()))
+    reasons = Counter(item.reason for item in items)
+    return RebakePlan(tuple(items), unchanged, skipped, dict(reasons.most_common()), dict(unknown))
+
+
+def _find(name: str) -> Recipe | None:
+    try:
+        return load_recipe(name)
+    except RecipeError:
+        return None
 
 
 def _reason(old_name: str, old_hash: str, old_tools: Mapping[str, str], new: Recipe, tools: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,8 +33,33 @@ def sandbox() -> Iterator[Sandbox]:
         yield shared
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a browser where there is none, and say what to install."""
+_told = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Puts a line into the summary at the end: the figures that a chaos test came to."""
+    lines = request.config.stash.setdefault(_told, [])
+    return lambda text: lines.append(f"{request.node.name}: {text}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What tests had to tell."""
+    for line in config.stash.get(_told, []):
+        terminalreporter.write_line(line)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--slow`` runs the slow tiers whole (``make test-all``)."""
+    parser.addoption("--slow", action="store_true", help="run the slow tiers too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the slow tiers unless asked for, and what needs a browser where there is none; say what to do."""
+    if not config.getoption("--slow") and "slow" not in str(config.getoption("-m")):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow tier: `make test-all` (pytest --slow) runs it"))
     if any("chromium" in item.keywords for item in items) and (reason := available()):
         for item in items:
             if "chromium" in item.keywords:

@@ -33,6 +33,8 @@ def rebake(
             print_json(plan.to_json())
             return 0
         click.secho(f"{len(plan.items)} stale, {plan.unchanged} unchanged, {plan.quarantined} in quarantine", bold=True)
+        for name, count in plan.unknown_recipes.items():
+            click.echo(f"  {count} asset(s) can't be planned: no recipe {name!r}; put it into CLOUDBAKER_RECIPES")
         if plan.items:
             table(("why", "assets"), plan.reasons.items())
             table(

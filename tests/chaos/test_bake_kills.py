@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from cloudbaker.testing import models
 BAKE = "import sys, cloudbaker as cb; cb.bake(sys.argv[1], asset=sys.argv[2], mode='direct', previews=False)"
 
 
-def _kills(home: Path, tmp_path: Path, count: int, seed: int) -> None:
+def _kills(tell: Callable[[str], None], home: Path, tmp_path: Path, count: int, seed: int) -> None:
     random_ = random.Random(seed)
     whole = _seconds(tmp_path)
     killed = 0
@@ -34,7 +35,7 @@ def _kills(home: Path, tmp_path: Path, count: int, seed: int) -> None:
         _check_visible()
         again = subprocess.run([sys.executable, "-c", BAKE, str(model), f"asset-{n}"], timeout=120, check=False)
         assert again.returncode == 0
-    print(f"kill -9: {killed} of {count} bakes died in the middle, all completed when run again")
+    tell(f"kill -9: {killed} of {count} bakes died in the middle, all completed when run again")
     assert killed
     with cb.catalog() as catalog:
         for n in range(count):
@@ -72,14 +73,14 @@ def _processes(marker: str) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-def test_kill_at_random_points(home: Path, tmp_path: Path) -> None:
-    _kills(home, tmp_path, 6, seed=1)
+def test_kill_at_random_points(home: Path, tmp_path: Path, tell: Callable[[str], None]) -> None:
+    _kills(tell, home, tmp_path, 6, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_kill_at_random_points_of_fifty_bakes(home: Path, tmp_path: Path) -> None:
-    _kills(home, tmp_path, 50, seed=2)
+def test_kill_at_random_points_of_fifty_bakes(home: Path, tmp_path: Path, tell: Callable[[str], None]) -> None:
+    _kills(tell, home, tmp_path, 50, seed=2)
 
 
 def test_ctrl_c_in_mid_run_publishes_nothing_half(home: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def seed_library(count: int, planted: dict[str, int], recipe: Path) -> dict[str,
                     asset=asset,
                     run_id=run.run_id,
                     bake_key=f"old-{n}",
-                    recipe=str(recipe),
+                    recipe=recipe.stem,
                     recipe_hash="old",
                     engine=None,
                     tools={"cloudbaker-bake": "0"},
@@ -103,11 +104,20 @@ def check(what: dict[str, str]) -> Counter[str]:
     return ends
 
 
-def rebake_with_kills(tmp_path: Path, count: int, planted: dict[str, int], kills: int) -> None:
+def rebake_with_kills(
+    tell: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    count: int,
+    planted: dict[str, int],
+    kills: int,
+) -> None:
     recipe = tmp_path / "quick.toml"
     recipe.write_text(
         'name = "quick"\ntarget = "web"\nlods = []\n[limits]\nwall_seconds = 8.0\nmemory_bytes = 1_000_000_000\n'
     )
+    monkeypatch.setenv("CLOUDBAKER_RECIPES", str(tmp_path))
+    settings.cache_clear()
     what = seed_library(count, planted, recipe)
     parameters = json.dumps({"item_function": faults.ITEM_FUNCTION, "batch_size": 500, "created_by": "test"})
     random_ = random.Random(11)
@@ -120,14 +130,14 @@ def rebake_with_kills(tmp_path: Path, count: int, planted: dict[str, int], kills
             time.sleep(0.2)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-        print(f"driver killed with {_done()} of {count} done")
+        tell(f"driver killed with {_done()} of {count} done")
     done = subprocess.run(
         [sys.executable, "-c", REBAKE, parameters], capture_output=True, text=True, timeout=3000, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     result = json.loads(done.stdout.split("RESULT ")[1])["result"]
     ends = check(what)
-    print(f"re-bake of {count}: {dict(ends)}; attempts of the last run {result['attempts']}")
+    tell(f"re-bake of {count}: {dict(ends)}; attempts of the last run {result['attempts']}")
     plan = cb.plan()
     assert (len(plan.items), plan.unchanged + plan.quarantined) == (0, count)
 
@@ -139,16 +149,20 @@ def _done() -> int:
 
 
 @pytest.mark.timeout(900)
-def test_a_small_library_with_every_fault_and_one_kill(home: Path, tmp_path: Path) -> None:
+def test_a_small_library_with_every_fault_and_one_kill(
+    home: Path, tmp_path: Path, tell: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     planted = {"hang": 1, "segfault": 1, "balloon": 1, "die": 1, "bad": 2}
-    rebake_with_kills(tmp_path, 30, planted, kills=1)
+    rebake_with_kills(tell, monkeypatch, tmp_path, 30, planted, kills=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_two_thousand_assets_with_planted_faults_and_three_kills(home: Path, tmp_path: Path) -> None:
+def test_two_thousand_assets_with_planted_faults_and_three_kills(
+    home: Path, tmp_path: Path, tell: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     planted = {"hang": 3, "segfault": 5, "balloon": 3, "bad": 20}
-    rebake_with_kills(tmp_path, 2000, planted, kills=3)
+    rebake_with_kills(tell, monkeypatch, tmp_path, 2000, planted, kills=3)
 
 
 def test_plan_says_why(home: Path, tmp_path: Path) -> None:
