@@ -256,7 +256,7 @@ def _encoded(
     if same and all(np.array_equal(v, traced.attributes[k]) for k, v in decoded.attributes.items()):
         return data, decoded, _Traced(ids, vertex, ambiguous=False)
 
-    # The extra attribute made Draco split a non-manifold vertex elsewhere (10 of 660 primitives of a real corpus):
+    # The extra attribute made Draco split a non-manifold vertex elsewhere (8 of 651 primitives of 16 real models):
     # look up each decoded row among the traced ones, both quantized alike.
     split = traced.vertex_count
     rows = {str(k): np.concatenate([traced.attributes[k], v]) for k, v in decoded.attributes.items()}

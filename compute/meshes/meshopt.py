@@ -369,8 +369,9 @@ def encode_filter_exp(
 ) -> npt.NDArray[np.uint32]:
     """Floats (n, k ≤ 64) as 8-bit exponent and `bits`-bit mantissa, for ``EXPONENTIAL``; they decode to floats.
 
-    With SHARED_COMPONENT the error is at most half of 2^-(bits - 1) of the next power of two over the largest absolute
-    value of the component, so it pays to keep data near the origin.
+    The error is at most 2^-bits times the next power of two over the largest absolute value among those that share an
+    exponent, so it pays to keep data near the origin. A zero counts like a value of 1 there: among smaller values it
+    makes them as coarse, so bring the largest to [1, 2) by a power of two first, and take it off the exponents after.
     """
     if not 1 <= bits <= 24:
         raise MeshoptError(f"bits must be 1 to 24, not {bits}")
