@@ -148,7 +148,7 @@ def opening(folder: Path) -> None:
         "import `cloudbaker.catalog.core`": code.format("", imports),
         "open an up-to-date catalog": code.format(f"{imports}; ", "Catalog.open(settings())"),
         "first `sql()` (imports DuckDB, Arrow, Delta)": code.format(
-            f"{imports}; c = Catalog.open(settings()); ", "c.sql('SELECT count(*) FROM versions').fetchall()"
+            f"{imports}; opened = Catalog.open(settings()); ", "opened.sql('SELECT count(*) FROM versions').fetchall()"
         ),
     }
     print("## Opening, a new process each, best of 5\n")
