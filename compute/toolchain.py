@@ -1,4 +1,4 @@
-"""Versions of every tool that touches the bytes of a package: part of the bake key, so an upgrade makes assets stale."""
+"""Versions of every tool that touches the bytes of a package: part of the bake key, and so of what is stale."""
 
 from __future__ import annotations
 

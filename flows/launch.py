@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from typing import NoReturn
 
 ENGINE_SECONDS = 90.0
 """How long to wait for a warm engine before the run is done without one."""
@@ -22,7 +23,7 @@ def main(path: str) -> int:
     try:
         connection.connect(path)
     except OSError:
-        return _alone()
+        _alone()
     request = json.dumps({"environment": dict(os.environ), "cwd": os.getcwd()}).encode() + b"\n"  # noqa: PTH109
     rights = array.array("i", [1, 2])
     sent = connection.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
@@ -31,7 +32,7 @@ def main(path: str) -> int:
     try:
         answer = json.loads(_line(connection))
     except (OSError, ValueError):
-        return _alone()
+        _alone()
     engine = int(answer["pid"])
     connection.settimeout(None)
 
@@ -45,10 +46,9 @@ def main(path: str) -> int:
     return int(json.loads(end)["exit"]) if end else 1
 
 
-def _alone() -> int:
+def _alone() -> NoReturn:
     """No engine: do what Prefect would have done."""
     os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])
-    return 1
 
 
 def _line(connection: socket.socket) -> bytes:

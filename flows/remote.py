@@ -6,11 +6,14 @@ import json
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 from cloudbaker.errors import CloudBakerError, ComputeUnavailable
 
+_PATIENCE_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0)
+"""Waits between tries while the server says that it is busy (503: its SQLite is locked for the moment)."""
 _FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -22,7 +25,9 @@ def run_deployment(
     Interrupting the wait (Ctrl-C) cancels the run. Raises `ComputeUnavailable` if the API does not answer.
     """
     found = _call(api_url, f"/deployments/name/{deployment}")
-    run = _call(api_url, f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})
+    # With a key of its own, asking again after a lost answer does not make a second run.
+    wanted = {"parameters": parameters, "idempotency_key": str(uuid.uuid4())}
+    run = _call(api_url, f"/deployments/{found['id']}/create_flow_run", wanted)
     try:
         return _wait(api_url, run["id"], on_state)
     except KeyboardInterrupt:
@@ -49,6 +54,18 @@ def _wait(api_url: str, run_id: str, on_state: Callable[[str], None]) -> dict[st
         time.sleep(0.1)
 
 
+def _patiently(request: urllib.request.Request) -> Any:
+    for seconds in (*_PATIENCE_SECONDS, None):
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or seconds is None:
+                raise
+            time.sleep(seconds)
+    raise AssertionError("unreachable")
+
+
 def _call(api_url: str, path: str, body: dict[str, Any] | None = None) -> Any:
     request = urllib.request.Request(
         api_url + path,
@@ -56,8 +73,7 @@ def _call(api_url: str, path: str, body: dict[str, Any] | None = None) -> Any:
         headers={"Content-Type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return json.load(response)
+        return _patiently(request)
     except urllib.error.HTTPError as error:
         detail = error.read(2000).decode("utf-8", "replace")
         if error.code == 404:
