@@ -23,10 +23,7 @@ test-all: setup ## All tests, the slow tiers whole
 	$(PYTHON) -m pytest -q --slow
 
 check: ## ruff, mypy, import-linter
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
-	tools/typecheck
-	$(VENV)/bin/lint-imports --config importlinter.ini --no-cache
+	@tools/check
 
 setup: packages $(VENV)/.installed ## Virtual environment, npm packages and, as root, Debian packages
 
@@ -42,4 +39,4 @@ lock: ## Resolve the dependencies anew
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 
 clean: ## Remove what setup and the demo made
-	rm -rf $(VENV) demo-home build dist *.egg-info .mypy_cache .mypy_tree .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo-home build dist *.egg-info .mypy_cache .tree .ruff_cache .pytest_cache .hypothesis

@@ -48,7 +48,10 @@ def compress_draco(document: Document, options: DracoOptions = DracoOptions()) -
         inside = {name: data for name, data in geometry.attributes.items() if name != "TANGENT"}
         follows = "TANGENT" in geometry.attributes or bool(geometry.targets)
         try:
-            encoded = draco.encode(inside, geometry.indices, options, keep_source=follows)
+            # A triangle without area now may be opened by a morph target later.
+            encoded = draco.encode(
+                inside, geometry.indices, options, keep_source=follows, keep_flat=bool(geometry.targets)
+            )
         except DracoError as error:
             notes.append(f"{shape.place}: {error}")
             continue
