@@ -69,11 +69,11 @@ def checked(result: BakeResult) -> BakeResult:
     """The result itself if it is a success; else the error that it stands for is raised."""
     if result.state is RunState.REJECTED:
         from cloudbaker.model import to_json
-        from cloudbaker.tasks.report import finding_line
+        from cloudbaker.tasks.report import finding_lines
         from cloudbaker.tasks.result import worst_first
 
         worst = worst_first(result.findings)
-        lines = "".join(f"\n  {finding_line(f)}" for f in worst[:10])
+        lines = "".join(f"\n  {line}" for line in finding_lines(worst, most=10))
         raise ContentRejected(
             f"{result.asset} was rejected:{lines}", findings=[to_json(f) for f in worst], run_id=result.run_id
         )

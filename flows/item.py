@@ -6,6 +6,7 @@ import uuid
 from functools import lru_cache
 from typing import Any
 
+from cloudbaker import logs
 from cloudbaker.catalog.core import Catalog
 from cloudbaker.compute.job import Workbench
 from cloudbaker.compute.signing import keys as signing_keys
@@ -21,6 +22,7 @@ from cloudbaker.tasks.services import Services
 def _open(config_json: str) -> tuple[Catalog, signing_keys.Keys]:
     config = Settings.model_validate_json(config_json)
     adopt(config)
+    logs.configure()
     return Catalog.open(config), signing_keys.load(config.keys)
 
 

@@ -14,6 +14,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
+from cloudbaker import logs
 from cloudbaker.catalog.core import Catalog
 from cloudbaker.compute import cluster as ray_cluster
 from cloudbaker.recipe import load_recipe
@@ -81,7 +82,8 @@ def rebake(
                         on_done=lambda count: progress.update((done_before + count) / len(stale.items)),  # noqa: B023
                     )
 
-                total += one_batch(len(batch))
+                with logs.bound(run_id=context["run_id"]):
+                    total += one_batch(len(batch))
     return _completed(stale.to_json(), total)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloudbaker import logs
 from cloudbaker.errors import Cancelled, CloudBakerError
 from cloudbaker.model import RunState, VerdictKind
 from cloudbaker.tasks.context import BakeContext
@@ -37,7 +38,8 @@ def bake_run(context: BakeContext, run: StageRunner) -> RunState:
     """`bake_stages` between the run's first and last row: however it ends, the catalog says how."""
     context.catalog.start_run(context.run)
     try:
-        return bake_stages(context, run)
+        with logs.bound(run_id=context.run.run_id, asset=str(context.request.asset)):
+            return bake_stages(context, run)
     except (Exception, Cancelled) as error:
         failure = (
             error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -92,6 +93,17 @@ def finding_line(finding: Finding) -> str:
     return f"{finding.severity.value} {finding.code}{place}: {finding.message}{remedy}"
 
 
+def finding_lines(findings: Iterable[Finding], *, most: int = 20) -> list[str]:
+    """Findings for people, the worst first; those that differ in place alone are one line."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for finding in worst_first(tuple(findings)):
+        groups.setdefault((finding.code, finding.message), []).append(finding)
+    lines = [
+        finding_line(first) + (f" (and at {len(more)} more places)" if more else "") for first, *more in groups.values()
+    ]
+    return lines[:most] + ([f"… and {len(lines) - most} more kinds (see --json)"] if len(lines) > most else [])
+
+
 def markdown(result: BakeResult, *, pictures: bool = True) -> str:
     """The report for the Prefect UI. Text from the content is put in code spans: it can't become markup."""
     parts = [f"# {_code(str(result.asset))} {_HEADLINES[result.state]}", ""]
@@ -111,7 +123,7 @@ def markdown(result: BakeResult, *, pictures: bool = True) -> str:
         parts += ["", f"**{result.error.get('code', '')}** {_code(str(result.error.get('message', '')))}"]
     shown = [f for f in worst_first(result.findings) if f.code != "preview.unavailable"]
     parts += ["", f"## Findings ({len(shown)})", ""]
-    parts += [f"- {_code(finding_line(f))}" for f in shown[:100]] or ["- none"]
+    parts += [f"- {_code(line)}" for line in finding_lines(shown, most=50)] or ["- none"]
     return "\n".join(parts)
 
 
@@ -128,7 +140,7 @@ def html(result: BakeResult) -> str:
         parts.append(_table([SIZE_COLUMNS, *rows]))
     lines: list[Any] = [picture_note(result)]
     lines += ["lost: " + line for line in loss_lines(result)]
-    lines += [finding_line(f) for f in worst_first(result.findings) if f.severity is not Severity.INFO][:20]
+    lines += finding_lines(f for f in result.findings if f.severity is not Severity.INFO)
     if result.error:
         lines.append(f"{result.error.get('code', '')}: {result.error.get('message', '')}")
     parts.append("<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines if line) + "</ul></div>")

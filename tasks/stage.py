@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
+from cloudbaker import logs
 from cloudbaker.errors import CloudBakerError
 from cloudbaker.model import Step, StepState
 from cloudbaker.tasks.context import BakeContext
+
+log = logs.get_logger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,6 +44,10 @@ class Stage(Generic[P, R]):
             return result
         finally:
             finished, jobs = datetime.now(UTC), context.outcomes[first_job:]
+            seconds = (finished - started).total_seconds()
+            log.info(
+                "stage ended", stage=self.name, state=state, attempt=attempt, seconds=round(seconds, 3), error=error
+            )
             context.catalog.record_step(
                 Step(
                     context.run.run_id,
@@ -51,7 +58,7 @@ class Stage(Generic[P, R]):
                     finished,
                     device="cuda" if any(o.device.startswith("cuda") for o in jobs) else "cpu",
                     metrics={
-                        "seconds": (finished - started).total_seconds(),
+                        "seconds": seconds,
                         "job_seconds": sum(o.wall_seconds for o in jobs),
                         "cpu_seconds": sum(o.cpu_seconds for o in jobs),
                         "peak_bytes": float(max((o.peak_bytes for o in jobs), default=0)),

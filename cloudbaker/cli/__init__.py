@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -37,6 +38,11 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if "CLOUDBAKER_LOG_LEVEL" in os.environ:
+            # Only then: the default level writes nothing that is not shown anyway, and the settings cost 0.1 s.
+            from cloudbaker import logs
+
+            logs.configure()
         module = importlib.import_module(f"cloudbaker.cli.{COMMANDS[cmd_name][0]}")
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)

@@ -77,8 +77,7 @@ def bake(paths: tuple[str, ...], as_json: bool, asset: str | None, pictures: str
 def show(result: BakeResult) -> None:
     """The report of a bake for a terminal."""
     from cloudbaker.model import Severity
-    from cloudbaker.tasks.report import SIZE_COLUMNS, finding_line, headline, loss_lines, picture_note, size_rows
-    from cloudbaker.tasks.result import worst_first
+    from cloudbaker.tasks.report import SIZE_COLUMNS, finding_lines, headline, loss_lines, picture_note, size_rows
 
     click.secho(f"{'✓' if result.ok else '✗'} {headline(result)} ({result.seconds:.1f} s)", bold=True)
     rows = size_rows(result)
@@ -89,11 +88,8 @@ def show(result: BakeResult) -> None:
             click.echo(f"  lost: {printable(line)}" if result.losses else f"  {line}")
     if result.error:
         click.echo(f"  {result.error.get('code', '')}: {result.error.get('message', '')}")
-    shown = [f for f in worst_first(result.findings) if f.severity is not Severity.INFO]
-    for finding in shown[:20]:
-        click.echo("  " + printable(finding_line(finding)))
-    if len(shown) > 20:
-        click.echo(f"  … and {len(shown) - 20} more findings (see --json)")
+    for line in finding_lines(f for f in result.findings if f.severity is not Severity.INFO):
+        click.echo("  " + printable(line))
     if result.version:
         click.echo(f"  version {result.version}, bake key {result.version.bake_key[:16]}…, run {result.run_id}")
 

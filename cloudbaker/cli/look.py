@@ -18,16 +18,15 @@ def validate(path: str, recipe: str, trusted: bool, as_json: bool) -> int:
     """Say whether a file would pass validation, and why not. Nothing is stored."""
     from cloudbaker.api import validate as run
     from cloudbaker.model import VerdictKind
-    from cloudbaker.tasks.report import finding_line
-    from cloudbaker.tasks.result import worst_first
+    from cloudbaker.tasks.report import finding_lines
 
     look = run(path, recipe=recipe, trusted=trusted)
     if as_json:
         print_json(look.to_json())
     else:
         click.secho(f"{look.verdict.kind.value}: {printable(path)}", bold=True)
-        for finding in worst_first(look.verdict.findings):
-            click.echo("  " + printable(finding_line(finding)))
+        for line in finding_lines(look.verdict.findings, most=100):
+            click.echo("  " + printable(line))
     return 3 if look.verdict.kind is VerdictKind.REJECT else 0
 
 
@@ -40,8 +39,7 @@ def inspect(path: str, recipe: str, trusted: bool, as_json: bool) -> int:
     """Show what a file holds: scenes, meshes, textures, materials, animations, extensions."""
     from cloudbaker.api import inspect as run
     from cloudbaker.model import VerdictKind
-    from cloudbaker.tasks.report import finding_line
-    from cloudbaker.tasks.result import worst_first
+    from cloudbaker.tasks.report import finding_lines
 
     look = run(path, recipe=recipe, trusted=trusted)
     if as_json:
@@ -49,8 +47,8 @@ def inspect(path: str, recipe: str, trusted: bool, as_json: bool) -> int:
         return 3 if look.verdict.kind is VerdictKind.REJECT else 0
     for name, value in look.facts.items():
         _show_table(name, value)
-    for finding in worst_first(look.verdict.findings)[:20]:
-        click.echo(printable(finding_line(finding)))
+    for line in finding_lines(look.verdict.findings):
+        click.echo(printable(line))
     return 3 if look.verdict.kind is VerdictKind.REJECT else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,15 @@ def test_a_session_at_a_terminal(home: Path, model: Path, tmp_path: Path) -> Non
     assert json.loads(cloudbaker("rebake", "--plan", "--json").stdout)["unchanged"] == 1
     assert "PRIVATE" not in cloudbaker("keys", "--json").stdout
     cloudbaker("doctor")
+
+
+def test_logs_are_structured_and_carry_the_correlation_id(home: Path, model: Path) -> None:
+    environment = os.environ | {"CLOUDBAKER_LOG_LEVEL": "info", "CLOUDBAKER_LOG_FORMAT": "json"}
+    done = cloudbaker("bake", model, "--no-previews", "--mode", "direct", "--json", env=environment)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    stages = [line["stage"] for line in lines if line["event"] == "stage ended"]
+    assert stages == ["ingest", "validate", "optimize", "preview", "package", "publish"]
+    assert {line["run_id"] for line in lines} == {json.loads(done.stdout)["run_id"]}
 
 
 def test_json_is_a_contract(home: Path, model: Path) -> None:
