@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from py_mini_racer import init_mini_racer
-
 from cloudbaker.compute.gltf.facts import facts
 from cloudbaker.compute.gltf.findings import Findings
 from cloudbaker.compute.gltf.glb import Buffer
@@ -18,11 +16,6 @@ from cloudbaker.model import Severity, to_json
 
 VALIDATOR = "validator.js"
 """Name of the input that holds the validator's source: `cloudbaker.compute.npm.validator_js` says where it lies."""
-
-
-def prepare() -> None:
-    """Called before the child is locked down, which may not read the wheel's files afterwards: opens V8's library."""
-    init_mini_racer(ignore_duplicate_init=True)
 
 
 def validate_job(inputs: Inputs, params: Params) -> JobResult:

@@ -12,6 +12,7 @@ import pytest
 import cloudbaker as cb
 from cloudbaker.errors import ContentRejected, LimitExceeded, SourceUnreadable
 from cloudbaker.model import Role, RunState
+from cloudbaker.tasks.gather import open_source
 from cloudbaker.testing import models
 
 
@@ -115,6 +116,19 @@ def test_sources_that_cant_be_read_name_the_remedy(home: Path, tmp_path: Path) -
     os.mkfifo(fifo)
     with pytest.raises(SourceUnreadable, match="not a regular file"):
         cb.bake(fifo, mode="direct", previews=False)
+
+
+def test_a_file_without_permission_names_the_remedy(model: Path) -> None:
+    model.chmod(0)
+    model.parent.chmod(0o755)
+    me = os.geteuid()
+    try:
+        if me == 0:
+            os.seteuid(65534)
+        with pytest.raises(SourceUnreadable, match="no permission to read"):
+            open_source(model, model.parent)
+    finally:
+        os.seteuid(me)
 
 
 def test_a_gltf_may_not_reach_out_of_its_folder_by_a_link(home: Path, tmp_path: Path, model: Path) -> None:
