@@ -9,6 +9,8 @@ cb.catalog().sql("select asset, number, size_bytes from versions").show()
 from __future__ import annotations
 
 import getpass
+import importlib
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -123,13 +125,13 @@ def baking(*, mode: Mode = "auto", previews: bool = True, trusted: bool = False)
         return
 
     def by_prefect(path: str | Path, *, progress: Progress, **options: Any) -> BakeResult:
-        from cloudbaker.tasks.result import result_of
-
         parameters = {"path": str(Path(path).absolute()), **options, **common}
         if mode == "service":
             from cloudbaker.flows.environment import prepare
             from cloudbaker.flows.remote import run_deployment
 
+            # What reads the result is loaded while the service works: half a second that nobody has to wait for.
+            threading.Thread(target=importlib.import_module, args=("cloudbaker.catalog.core",), daemon=True).start()
             run = run_deployment(
                 prepare(config), "bake/bake", parameters, on_state=lambda state: progress(state.lower(), 0.0)
             )
@@ -139,6 +141,8 @@ def baking(*, mode: Mode = "auto", previews: bool = True, trusted: bool = False)
 
             progress("starting Prefect and Ray", 0.0)
             run_id = run_flow_here("bake", **parameters)["run_id"]
+        from cloudbaker.tasks.result import result_of
+
         with _catalog() as opened:
             return result_of(opened, run_id)
 

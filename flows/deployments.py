@@ -42,6 +42,6 @@ async def _create(engine_socket: Path) -> None:
                 parameter_openapi_schema=flow.parameters.model_dump_for_openapi(),
                 description=flow.description,
                 tags=["cloudbaker"],
-                job_variables={"command": f"{sys.executable} {launch.__file__} {engine_socket}"},
+                job_variables={"command": f"{sys.executable} -I -S {launch.__file__} {engine_socket}"},
                 enforce_parameter_schema=True,
             )
