@@ -12,6 +12,7 @@ next one from a parent that has the imports but no thread and no connection, so 
 from __future__ import annotations
 
 import array
+import atexit
 import json
 import os
 import runpy
@@ -130,7 +131,8 @@ def _serve_one(connection: socket.socket) -> int:
     os.environ.clear()
     os.environ.update(request["environment"])
     connection.sendall(json.dumps({"pid": os.getpid()}).encode() + b"\n")
-    threading.Thread(target=_end_with_launcher, args=(connection,), daemon=True).start()
+    ended = threading.Event()
+    threading.Thread(target=_end_with_launcher, args=(connection, ended), daemon=True).start()
     sys.argv = ["prefect.engine"]
     code = 0
     try:
@@ -147,7 +149,10 @@ def _serve_one(connection: socket.socket) -> int:
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
+    ended.set()
     connection.sendall(json.dumps({"exit": code}).encode() + b"\n")
+    # What Prefect still has to send (logs, events) and the connection to Ray: nobody waits for it any more.
+    atexit._run_exitfuncs()
     return code
 
 
@@ -166,11 +171,13 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return json.loads(data), list(descriptors)
 
 
-def _end_with_launcher(connection: socket.socket) -> None:
+def _end_with_launcher(connection: socket.socket, ended: threading.Event) -> None:
     """If the launcher is killed, its run must not go on: nobody would know of it."""
     with suppress(OSError):
         while connection.recv(1):
             pass
+    if ended.is_set():
+        return
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(10)
     os._exit(1)

@@ -109,6 +109,7 @@ class Supervisor:
             "PREFECT_API_URL": self._api,
             "PREFECT_SERVER_UI_API_URL": self._api,
             "PREFECT_SERVER_API_PORT": str(port),
+            "PREFECT_LOGGING_LEVEL": "INFO",  # what a run logs belongs on its page; here it disturbs no terminal
             "PREFECT_WORKER_QUERY_SECONDS": str(WORKER_POLL_SECONDS),
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{config.home}/prefect/prefect.db",
             "PYTHONUNBUFFERED": "1",

@@ -81,6 +81,7 @@ class Progress:
 
 def publish_artifacts(result: BakeResult) -> None:
     """The report (with pictures) and the table of sizes, on the page of the flow run."""
+    get_run_logger().info("%s in %.1f s", headline(result), result.seconds)
     create_markdown_artifact(markdown(result), key="bake-report", description=headline(result))
     rows = size_rows(result)
     if rows:

@@ -120,6 +120,9 @@ def test_a_run_of_the_deployment_leaves_report_table_and_progress(
     assert "baked and published" in artifacts["bake-report"]["data"]
     assert json.loads(artifacts["bake-sizes"]["data"])[1]["file"] == "model.glb"
     assert artifacts["bake-progress"]["data"] == 100.0
+    logs = [line["message"] for line in _filter(record, "logs", run["id"], field="logs")]
+    assert "local/default/rocket: optimize" in logs
+    assert any("baked and published" in line for line in logs)
     tasks = {t["name"].rsplit("-", 1)[0]: t["state_name"] for t in _filter(record, "task_runs", run["id"])}
     assert tasks == dict.fromkeys(["ingest", "validate", "optimize", "preview", "package", "publish"], "Completed")
 
@@ -198,10 +201,10 @@ def test_prefect_deploy_all_works_against_the_local_server(running: tuple[Path, 
             assert json.load(answer)["enforce_parameter_schema"] is True
 
 
-def _filter(record: ServiceRecord, what: str, run_id: str) -> list[dict[str, Any]]:
+def _filter(record: ServiceRecord, what: str, run_id: str, *, field: str = "flow_runs") -> list[dict[str, Any]]:
     from cloudbaker.flows.remote import _call
 
-    wanted: dict[str, Any] = {"flow_runs": {"id": {"any_": [run_id]}}}
+    wanted: dict[str, Any] = {field: {"flow_run_id" if field == "logs" else "id": {"any_": [run_id]}}}
     return list(_call(record.prefect_api_url, f"/{what}/filter", wanted))
 
 
