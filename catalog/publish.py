@@ -44,12 +44,19 @@ def publish(core: Core, publication: Publication, now: datetime) -> tuple[int, b
             return int(done.result["number"]), bool(done.result["created"])
 
         number = _next_number(connection, p.asset, now)
-        created = not (number > 1 and _bake_key(connection, asset, number - 1) == p.bake_key)
+        newest = number - 1
+        created = not (newest and _bake_key(connection, asset, newest) == p.bake_key)
+        if created and newest and p.replaces not in (None, newest):
+            raise Conflict(
+                f"{asset} has a version {newest} by now: a re-bake of version {p.replaces} is not wanted any more",
+                superseded=True,
+                newest=newest,
+            )
         if created:
             _insert_version(connection, p, number, now)
         else:
             number -= 1
-        if p.channel is not None:
+        if p.channel is not None and _may_move(connection, p):
             why = p.change_note or f"published by run {p.run_id}"
             set_channel(connection, p.asset, p.channel, number, now, by=p.created_by, why=why, run_id=p.run_id)
         connection.execute(
@@ -63,6 +70,15 @@ def publish(core: Core, publication: Publication, now: datetime) -> tuple[int, b
             },
         )
     return number, created
+
+
+def _may_move(connection: Connection, p: Publication) -> bool:
+    """A re-bake leaves a channel alone that was moved since it was planned."""
+    if p.replaces is None:
+        return True
+    c = s.channels.c
+    where = sa.select(c.number).where(c.asset == str(p.asset), c.channel == p.channel)
+    return connection.execute(where).scalar() == p.replaces
 
 
 def _request_hash(p: Publication) -> str:

@@ -237,6 +237,9 @@ class Publication:
     change_note: str = ""
     channel: str | None = "live"
     """The channel that moves to the new version in the same transaction; None moves none."""
+    replaces: int | None = None
+    """The version that this one is a re-bake of. It must still be the newest, and the channel moves only if it points
+    there: a re-bake never takes the place of what somebody published, or rolled back to, in the meantime."""
 
 
 @dataclass(frozen=True, slots=True)

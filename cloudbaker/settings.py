@@ -71,8 +71,11 @@ def settings() -> Settings:
     return _adopted or Settings()
 
 
-def adopt(config: Settings) -> None:
-    """Work under the settings of another process: a worker on another node has none of the driver's variables."""
+def adopt(config: Settings | None) -> None:
+    """Work under the settings of another process: a worker on another node has none of the driver's variables.
+
+    None goes back to this process's own.
+    """
     global _adopted  # noqa: PLW0603  one home per process
     _adopted = config
     settings.cache_clear()

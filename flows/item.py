@@ -10,8 +10,9 @@ from cloudbaker import logs
 from cloudbaker.catalog.core import Catalog
 from cloudbaker.compute.job import Workbench
 from cloudbaker.compute.signing import keys as signing_keys
+from cloudbaker.errors import Conflict
 from cloudbaker.flows.direct import run_directly
-from cloudbaker.model import AssetRef, Blob, Source, to_json
+from cloudbaker.model import AssetRef, Blob, RunState, Source, to_json
 from cloudbaker.settings import Settings, adopt
 from cloudbaker.tasks.context import BakeRequest
 from cloudbaker.tasks.result import result_of
@@ -37,13 +38,20 @@ def bake_item(workbench: Workbench, item: dict[str, Any], context: dict[str, Any
         recipe=item["recipe"],
         sources=tuple(Source(s["name"], s["media_type"], Blob(**s["blob"])) for s in item["sources"]),
         channel=item["channel"],
+        replaces=item["version"],
         previews=False,
         created_by=context["created_by"],
         change_note=item["reason"],
     )
     run_id = str(uuid.uuid4())
     services = Services(catalog, workbench, keys, "rebake")
-    state = run_directly(services.context(request, run_id=run_id, flow="rebake", parent_run_id=context["run_id"]))
+    try:
+        state = run_directly(services.context(request, run_id=run_id, flow="rebake", parent_run_id=context["run_id"]))
+    except Conflict as error:
+        if not error.facts.get("superseded"):
+            raise
+        # Somebody published a newer version while we baked: the next plan looks at that one.
+        return {"state": RunState.UNCHANGED.value, "run_id": run_id, "version": error.facts["newest"], "findings": []}
     result = result_of(catalog, run_id, pictures=False)
     return {
         "state": state.value,

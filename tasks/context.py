@@ -37,6 +37,8 @@ class BakeRequest:
     """A ``.glb``, ``.gltf`` or ``.zip`` file, or a folder with one model in it. None: bake `sources` again."""
     sources: tuple[Source, ...] = ()
     channel: str | None = "live"
+    replaces: int | None = None
+    """The version that is baked again, see `Publication.replaces`."""
     previews: bool = True
     trusted: bool = False
     """The owner vouches for the content: it may be baked where the kernel can't isolate. Goes into the provenance."""

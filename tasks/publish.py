@@ -84,6 +84,7 @@ def publish(
             created_by=context.request.created_by,
             change_note=context.request.change_note,
             channel=context.request.channel,
+            replaces=context.request.replaces,
         )
     )
     return Published(result.version, result.created)

@@ -9,7 +9,7 @@ import pytest
 
 from cloudbaker.compute.previews import available
 from cloudbaker.compute.sandbox import Sandbox
-from cloudbaker.settings import settings
+from cloudbaker.settings import adopt
 
 _STATE = ("HOME", "CATALOG_URL", "STORE_URL", "RAY_ADDRESS", "PREFECT_API_URL", "RECIPES", "OUTER_SANDBOX")
 
@@ -21,9 +21,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.delenv(f"CLOUDBAKER_{name}", raising=False)
     path = tmp_path / "home"
     monkeypatch.setenv("CLOUDBAKER_HOME", str(path))
-    settings.cache_clear()
+    adopt(None)
     yield path
-    settings.cache_clear()
+    adopt(None)
 
 
 @pytest.fixture(scope="session")

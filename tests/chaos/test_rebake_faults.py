@@ -21,6 +21,7 @@ import pytest
 
 import cloudbaker as cb
 from cloudbaker.catalog.core import Catalog, UploadKey
+from cloudbaker.compute.sandbox import Sandbox
 from cloudbaker.compute.signing import keys as signing_keys
 from cloudbaker.model import Artifact, AssetRef, Publication, Role, Run, RunState, Source
 from cloudbaker.settings import settings
@@ -163,6 +164,44 @@ def test_two_thousand_assets_with_planted_faults_and_three_kills(
 ) -> None:
     planted = {"hang": 3, "segfault": 5, "balloon": 3, "bad": 20}
     rebake_with_kills(tell, monkeypatch, tmp_path, 2000, planted, kills=3)
+
+
+def test_a_rebake_does_not_take_the_place_of_what_was_published_or_rolled_back_meanwhile(
+    home: Path, tmp_path: Path, sandbox: Sandbox
+) -> None:
+    from cloudbaker.flows.item import bake_item
+    from cloudbaker.tasks.plan import item_json
+
+    model = tmp_path / "thing.glb"
+    asset = AssetRef.parse("thing")
+    context = {"settings": settings().model_dump_json(), "run_id": str(uuid.uuid4()), "created_by": "test"}
+
+    def bake(data: bytes) -> None:
+        model.write_bytes(data)
+        cb.bake(model, mode="direct", previews=False)
+
+    bake(models.box())
+    bake(models.sphere())
+    planned = item_json(cb.plan(recipe="web-lite").items[0])
+    with cb.catalog() as catalog:
+        catalog.move_channel(asset, "live", 1, by="test", why="rollback")
+    assert bake_item(sandbox, planned, context)["state"] == "completed"
+    with cb.catalog() as catalog:
+        assert catalog.channels(asset) == {"live": 1}
+        assert [v.number for v in catalog.versions(asset)] == [3, 2, 1]
+
+    bake(models.vertex_colored())
+    planned = item_json(cb.plan(recipe="web-lite").items[0])
+    bake(models.interleaved())
+    assert bake_item(sandbox, planned, context) | {"run_id": ""} == {
+        "state": "unchanged",
+        "run_id": "",
+        "version": 5,
+        "findings": [],
+    }
+    with cb.catalog() as catalog:
+        assert [v.number for v in catalog.versions(asset)] == [5, 4, 3, 2, 1]
+        assert catalog.channels(asset) == {"live": 5}
 
 
 def test_plan_says_why(home: Path, tmp_path: Path) -> None:
