@@ -126,6 +126,8 @@ def baking(*, mode: Mode = "auto", previews: bool = True, trusted: bool = False)
 
     def by_prefect(path: str | Path, *, progress: Progress, **options: Any) -> BakeResult:
         parameters = {"path": str(Path(path).absolute()), **options, **common}
+        if str(parameters["recipe"]).endswith(".toml"):  # the engine has another working directory than we
+            parameters["recipe"] = str(Path(parameters["recipe"]).absolute())
         if mode == "service":
             from cloudbaker.flows.environment import prepare
             from cloudbaker.flows.remote import run_deployment

@@ -44,4 +44,5 @@ async def _create(engine_socket: Path) -> None:
                 tags=["cloudbaker"],
                 job_variables={"command": f"{sys.executable} -I -S {launch.__file__} {engine_socket}"},
                 enforce_parameter_schema=True,
+                concurrency_limit=1 if flow is rebake else None,  # a second one would redo its work
             )

@@ -24,7 +24,7 @@ def _open(config_json: str) -> tuple[Catalog, signing_keys.Keys]:
     config = Settings.model_validate_json(config_json)
     adopt(config)
     logs.configure()
-    return Catalog.open(config), signing_keys.load(config.keys)
+    return Catalog.open(config), signing_keys.ensure(config.keys)
 
 
 def bake_item(workbench: Workbench, item: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,6 @@ CALLED = {
 }
 ARCHIVES = frozenset({"zip", "gzip", "7z", "rar", "xz", "bzip2", "zstd"})
 """Kinds that hold other files."""
-"""Kinds that hold other files."""
 
 
 def sniff(head: Buffer) -> str:
