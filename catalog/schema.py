@@ -1,18 +1,18 @@
-"""The one schema of the catalog's core, for SQLite now and Postgres later.
+"""The one schema of the catalog's core, for SQLite and Postgres alike.
 
 Two kinds of tables:
 
-- *Facts* are append-only. Each has `seq`, which grows in commit order because there is one writer at a time, and
-  `created_at`,
-  the UTC time that decides the month it is filed under when it is published to Delta. A row of a fact is never changed,
-  except columns marked `MUTABLE` (counters that ride along); those are not published.
-- *State* is what changes: blobs and their reference counts, channels, idempotency keys, attempts, quarantine. State
-  can be computed again from facts, or is only of use while work is under way.
+- *Facts* are append-only. Each has `seq`, its number; `xid`, on Postgres the transaction that wrote it, by which the
+  exporter knows what can still appear before it (on SQLite, with one writer at a time, `seq` grows in commit order and
+  `xid` is NULL); and `created_at`, the UTC time that decides the month it is filed under when it is published to Delta.
+  A row of a fact is never changed, except columns marked `MUTABLE` (counters that ride along); those are not published.
+- *State* is what changes: blobs and their reference counts, channels, tags, holds, idempotency keys, attempts,
+  quarantine. State can be computed again from facts, or is only of use while work is under way.
 
 What the database itself guarantees, whatever the code does: (asset, number) is unique, a storage key belongs to one
-blob, an artifact's and a source's blob exists, a channel points at an existing version, a reference count is never
-negative. The first is why the core is SQL and not Delta alone: two Delta appends never conflict, and
-280 duplicates of 320 raced versions were measured.
+blob, a channel points at an existing version, a dependency at an existing asset, a reference count is never negative.
+The first is why the core is SQL and not Delta alone: two Delta appends never conflict, and 280 duplicates of 320 raced
+versions were measured.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every Alembic revision, oldest first. A catalog whose revision is not among them comes from a newer release."""
 HEAD = REVISIONS[-1]
 
@@ -107,7 +107,13 @@ def _fact(name: str, *rest: sa.schema.SchemaItem) -> sa.Table:
     # AUTOINCREMENT: a number is not given again even if the newest rows were pruned after export; the exporter's
     # watermark would skip them for ever.
     return sa.Table(
-        name, metadata, sa.Column("seq", _Seq, primary_key=True), _time("created_at"), *rest, sqlite_autoincrement=True
+        name,
+        metadata,
+        sa.Column("seq", _Seq, primary_key=True),
+        _time("created_at"),
+        *rest,
+        _int("xid", null=True, info=MUTABLE),
+        sqlite_autoincrement=True,
     )
 
 
@@ -115,8 +121,21 @@ def _fact(name: str, *rest: sa.schema.SchemaItem) -> sa.Table:
 tenants = _fact(
     "tenants",
     _text("tenant", unique=True),
-    _int("quota_bytes", null=True, info=MUTABLE),  # NULL: no quota
+    _int("quota_bytes", null=True, info=MUTABLE),  # of used and reserved bytes together; NULL: no quota
+    _int("quota_runs_in_flight", null=True, info=MUTABLE),
+    _int("quota_runs_per_day", null=True, info=MUTABLE),  # a day begins at midnight UTC
     _int("used_bytes", server_default="0", info=MUTABLE),  # sum of the sizes of its referenced blobs
+    _int("reserved_bytes", server_default="0", info=MUTABLE),  # sum of those of its other blobs, uploading or live
+    sa.Column("retention", Json, nullable=True, info=MUTABLE),  # NULL: keep everything
+)
+tenant_settings = _fact(
+    "tenant_settings",  # quotas and retention policies as they were set; the newest of a name is in force
+    _text("tenant"),
+    _text("name"),
+    _json("value", null=True),
+    _text("set_by"),
+    _text("why"),
+    sa.Index(None, "tenant", "name"),
 )
 projects = _fact("projects", _text("tenant"), _text("project"), sa.UniqueConstraint("tenant", "project"))
 assets = _fact(
@@ -142,8 +161,29 @@ versions = _fact(
     _text("created_by"),
     _text("change_note"),
     _int("size_bytes"),
+    sa.Column("deleted_at", UtcTime, nullable=True, info=MUTABLE),  # its row in version_deletions, for quick looks
     sa.UniqueConstraint("asset", "number"),
     sa.Index(None, "asset", "bake_key"),
+)
+version_deletions = _fact(
+    "version_deletions",  # tombstones: the version's rows stay for ever, its blobs are given up
+    _text("asset"),
+    _int("number"),
+    _text("deleted_by"),
+    _text("why"),
+    sa.UniqueConstraint("asset", "number"),
+    sa.ForeignKeyConstraint(["asset", "number"], ["versions.asset", "versions.number"]),
+)
+dependencies = _fact(
+    "dependencies",  # what a version needs of other assets
+    _text("asset"),
+    _int("number"),
+    _text("on_asset", sa.ForeignKey("assets.asset")),
+    _int("on_number", null=True),  # NULL: whatever its channel points at; else pinned, and that version is kept
+    _text("kind"),
+    sa.UniqueConstraint("asset", "number", "on_asset", "kind"),
+    sa.ForeignKeyConstraint(["asset", "number"], ["versions.asset", "versions.number"]),
+    sa.Index(None, "on_asset", "on_number"),
 )
 provenance = _fact(
     "provenance",  # apart from versions: some kilobytes each, and read only to verify
@@ -161,7 +201,7 @@ version_sources = _fact(
     _text("media_type"),
     _text("sha256"),
     _int("size_bytes"),
-    _text("storage_key", sa.ForeignKey("blobs.storage_key")),
+    _text("storage_key"),
     sa.UniqueConstraint("asset", "number", "name"),
     sa.ForeignKeyConstraint(["asset", "number"], ["versions.asset", "versions.number"]),
     sa.Index(None, "storage_key"),
@@ -176,7 +216,7 @@ artifacts = _fact(
     _text("media_type"),
     _text("sha256"),
     _int("size_bytes"),
-    _text("storage_key", sa.ForeignKey("blobs.storage_key")),
+    _text("storage_key"),
     _text("device"),
     sa.UniqueConstraint("asset", "number", "name"),
     sa.ForeignKeyConstraint(["asset", "number"], ["versions.asset", "versions.number"]),
@@ -193,6 +233,23 @@ pointer_moves = _fact(
     _text("run_id", null=True),
     sa.Index(None, "asset"),
 )
+tag_moves = _fact(
+    "tag_moves",
+    _text("asset", sa.ForeignKey("assets.asset")),
+    _text("tag"),
+    _text("action"),  # add or remove
+    _text("moved_by"),
+    _text("why"),
+)
+hold_moves = _fact(
+    "hold_moves",
+    _text("asset", sa.ForeignKey("assets.asset")),
+    _int("number", null=True),  # NULL: all its versions
+    _text("action"),  # place or release
+    _time("until", null=True),  # NULL: until it is released
+    _text("moved_by"),
+    _text("why"),
+)
 
 # ---- what happened
 runs = _fact(
@@ -206,6 +263,7 @@ runs = _fact(
     _text("created_by"),
     _text("parent_run_id", null=True),
     sa.Index(None, "asset"),
+    sa.Index(None, "tenant", "created_at"),
 )
 run_states = _fact(
     "run_states",  # a run's newest row is its state: a run that Prefect retries is running again after it failed
@@ -265,7 +323,7 @@ usage_events = _fact(
     _text("tenant"),
     _text("asset", null=True),
     _text("run_id", null=True),
-    _text("kind"),  # stored_bytes (subject: zone) or compute_ms (subject: device class)
+    _text("kind"),  # stored_bytes (subject: zone), compute_ms (device class) or transfer_bytes (out, in)
     _text("subject"),
     _int("amount"),
     sa.Index(None, "tenant", "kind"),
@@ -279,6 +337,11 @@ audit = _fact(
     _text("why"),
     _text("run_id", null=True),
     _json("detail", null=True),
+    # One chain of hashes per tenant, and one (the empty name) for what concerns all. NULL: older than the chains.
+    _text("chain", null=True),
+    _int("position", null=True),  # 1, 2, 3 … in its chain
+    _text("hash", null=True),  # SHA-256 over the row's content and the hash before it
+    sa.Index("uq_audit_chain_position", "chain", "position", unique=True),
 )
 outbox = _fact(
     "outbox",  # what the world is to be told, in the order it was committed
@@ -298,13 +361,18 @@ deletions = _fact(
 
 FACTS: tuple[sa.Table, ...] = (
     tenants,
+    tenant_settings,
     projects,
     assets,
     versions,
+    version_deletions,
+    dependencies,
     provenance,
     version_sources,
     artifacts,
     pointer_moves,
+    tag_moves,
+    hold_moves,
     runs,
     run_states,
     steps,
@@ -377,4 +445,62 @@ quarantine = sa.Table(
     _json("error"),
     _text("run_id", null=True),
     _time("created_at"),
+)
+catalog_info = sa.Table(
+    "catalog_info",
+    metadata,
+    _text("name", primary_key=True),  # core_id: names this database among all that ever published to the same tables
+    _text("value"),
+)
+audit_chains = sa.Table(
+    "audit_chains",
+    metadata,
+    _text("chain", primary_key=True),
+    _int("position"),
+    _text("hash"),  # of the newest row: who appends holds this row locked
+)
+tags = sa.Table(
+    "tags",
+    metadata,
+    _text("asset", sa.ForeignKey("assets.asset"), primary_key=True),
+    _text("tag", primary_key=True),
+    sa.Index(None, "tag"),
+)
+holds = sa.Table(
+    "holds",
+    metadata,
+    _text("asset", sa.ForeignKey("assets.asset"), primary_key=True),
+    _int("number", primary_key=True, autoincrement=False),  # 0: all its versions
+    _time("until", null=True),
+    _text("placed_by"),
+    _text("why"),
+    _time("placed_at"),
+)
+open_runs = sa.Table(
+    "open_runs",
+    metadata,
+    _text("run_id", primary_key=True),
+    _text("tenant"),
+    _time("since"),
+    sa.Index(None, "tenant"),
+)
+sinks = sa.Table(
+    "sinks",
+    metadata,
+    _text("sink", primary_key=True),  # who is told of the outbox's events
+    _int("watermark"),  # all events below it are told, or stand in `deliveries`
+    _time("updated_at"),
+)
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    _text("sink", primary_key=True),
+    _int("seq", primary_key=True, autoincrement=False),  # of the outbox
+    _text("asset"),  # its later events wait behind it
+    _text("state"),  # waiting or dead
+    _int("attempts"),
+    _time("next_at"),
+    _text("error"),
+    _time("created_at"),
+    sa.CheckConstraint("state IN ('waiting', 'dead')", name="state"),
 )

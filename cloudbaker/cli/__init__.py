@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from cloudbaker import __version__
+from cloudbaker.cli.lazy import LazyGroup
 from cloudbaker.errors import CloudBakerError
 
 COMMANDS = {
@@ -27,33 +27,24 @@ COMMANDS = {
     "setup": ("setup", "Install the npm packages that the validator and previews need."),
     "demo": ("demo", "Write a demo model."),
 }
+MODULES = {name: (f"cloudbaker.cli.{module}", text) for name, (module, text) in COMMANDS.items()}
 
 
-class _Lazy(click.Group):
-    """A group that knows its commands' names and one-liners without importing them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+class _Lazy(LazyGroup):
+    """With logs, where they are asked for."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
         if "CLOUDBAKER_LOG_LEVEL" in os.environ:
             # Only then: the default level writes nothing that is not shown anyway, and the settings cost 0.1 s.
             from cloudbaker import logs
 
             logs.configure()
-        module = importlib.import_module(f"cloudbaker.cli.{COMMANDS[cmd_name][0]}")
-        command = getattr(module, cmd_name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        return super().get_command(ctx, cmd_name)
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Lazy, modules=MODULES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="cloudbaker")
 def cli() -> None:
     """Bakes 3D content from people you don't know into small, safe, signed, versioned packages."""
