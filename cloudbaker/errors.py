@@ -16,6 +16,8 @@
     ├── SandboxCrash          CB5002   exit 1   the job's process died
     ├── SandboxJobError       CB5003   exit 1   the job raised; it was not the content's fault as far as we know
     ├── ToolMissing           CB5101   exit 1   an external part is not installed
+    │   └── EngineMissing     CB5102            the engine that a recipe asks for is not installed
+    ├── EngineFailed          CB5103   exit 1   an engine did not do what it was asked, through no fault of the content
     ├── ComputeUnavailable    CB5201   exit 1   Ray can't be reached or lost the work (retryable)
     ├── CatalogError          CB6001   exit 1
     │   ├── Conflict          CB6101            somebody else was first (retryable)
@@ -173,6 +175,18 @@ class ToolMissing(CloudBakerError):
     """An external part (Chromium, bubblewrap, an npm package) is not installed."""
 
     code = "CB5101"
+
+
+class EngineMissing(ToolMissing):
+    """The engine that a recipe asks for is not installed, or does not start."""
+
+    code = "CB5102"
+
+
+class EngineFailed(CloudBakerError):
+    """An engine did not do what it was asked, and the content is not to blame as far as we know."""
+
+    code = "CB5103"
 
 
 class ComputeUnavailable(CloudBakerError):

@@ -7,8 +7,23 @@ from functools import lru_cache
 from pathlib import Path
 
 import platformdirs
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class EngineSettings(BaseModel):
+    """An engine that the operator has installed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: tuple[str, ...] = Field(min_length=1)
+    """How it is started: the absolute path of the program, and arguments that always go before ours."""
+    version: str = ""
+    """As ``--version`` prints it; empty: the engine is asked."""
+    pack_format: int = Field(0, ge=0, le=4)
+    """Of the packs it writes; 0: as its version says."""
+    folders: tuple[Path, ...] = ()
+    """What it needs to read beside /usr. Everything else is hidden from it."""
 
 
 class Settings(BaseSettings):
@@ -30,6 +45,11 @@ class Settings(BaseSettings):
     """Where ``cloudbaker setup`` puts npm packages (validator, three.js): they belong to the code, not to a home."""
     chromium: str = "/usr/bin/chromium"
     """Browser for previews."""
+    engines: dict[str, EngineSettings] = {}
+    """Engines by name, as JSON: ``{"godot-4.6": {"command": ["/opt/godot/godot"], "folders": ["/opt/godot"]}}``. They
+    go before those on PATH and those of ``cloudbaker engines install``."""
+    engines_prefix: Path = Field(default_factory=lambda: Path(sys.prefix) / "share" / "cloudbaker" / "engines")
+    """Where ``cloudbaker engines install`` puts engines: like npm packages they belong to the code, not to a home."""
     recipes: Path | None = None
     """Folder of the operator's own recipes, looked at before the built-in ones."""
     memory_bytes: int = Field(2 << 30, ge=64 << 20)

@@ -24,6 +24,7 @@ COMMANDS = {
     "doctor": ("doctor", "Say what this machine can do, and what is missing."),
     "up": ("service", "Start the service: Prefect UI, Ray and workers."),
     "down": ("service", "Stop the service."),
+    "engines": ("engines", "Show and fetch the Godot engines that bake packs."),
     "setup": ("setup", "Install the npm packages that the validator and previews need."),
     "demo": ("demo", "Write a demo model."),
 }

@@ -1,0 +1,1 @@
+"""What a stage does for a target: one module per target behind one seam."""
