@@ -10,6 +10,8 @@ import pytest
 from cloudbaker.compute.previews import available
 from cloudbaker.compute.sandbox import Sandbox
 from cloudbaker.settings import adopt
+from cloudbaker.testing.postgres import Server
+from cloudbaker.testing.postgres import missing as postgres_missing
 
 _STATE = ("HOME", "CATALOG_URL", "STORE_URL", "RAY_ADDRESS", "PREFECT_API_URL", "RECIPES", "OUTER_SANDBOX")
 
@@ -31,6 +33,23 @@ def sandbox() -> Iterator[Sandbox]:
     """A real sandbox, shared: starting one costs more than most jobs."""
     with Sandbox() as shared:
         yield shared
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A real Postgres server, shared: starting one takes some seconds."""
+    if reason := postgres_missing():
+        pytest.skip(reason)
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_server: Server) -> Iterator[str]:
+    """URL of a fresh Postgres database with the catalog's schema, for CLOUDBAKER_CATALOG_URL."""
+    url = postgres_server.database(migrated=True)
+    yield url
+    postgres_server.drop(url)
 
 
 _told = pytest.StashKey[list[str]]()
