@@ -22,12 +22,12 @@ from cloudbaker.catalog.publish import publish as _publish
 from cloudbaker.catalog.records import (
     AssetInfo,
     ExportReport,
+    GcReport,
     LatestVersion,
     PointerMove,
     Published,
     QuarantineEntry,
     RunInfo,
-    SweepReport,
     UploadKey,
     UsageRow,
 )
@@ -302,11 +302,11 @@ class Catalog:
 
         return usage(self.core, tenant)
 
-    def sweep(self, *, plan: bool = True, grace: timedelta = GRACE) -> SweepReport:
+    def gc(self, *, plan: bool = True, grace: timedelta = GRACE) -> GcReport:
         """Clean-up: what no version refers to and no upload is about to. With `plan` it only reports."""
-        from cloudbaker.catalog.sweep import sweep
+        from cloudbaker.catalog.gc import gc
 
-        return sweep(self.core, self.store, self._clock(), plan=plan, grace=grace)
+        return gc(self.core, self.store, self._clock(), plan=plan, grace=grace)
 
 
 def _read(file: BinaryIO, path: Path) -> bytes:

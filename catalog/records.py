@@ -119,7 +119,7 @@ class QuarantineEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class SweepItem:
+class GcItem:
     """One thing that clean-up found."""
 
     kind: str
@@ -133,11 +133,11 @@ class SweepItem:
 
 
 @dataclass(frozen=True, slots=True)
-class SweepReport:
+class GcReport:
     """What clean-up found, and with `plan` false removed."""
 
     plan: bool
-    items: tuple[SweepItem, ...] = ()
+    items: tuple[GcItem, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -145,7 +145,7 @@ class SweepReport:
         return sum(item.size for item in self.items if item.kind not in ("missing", "foreign", "abandoned-run"))
 
     @property
-    def missing(self) -> tuple[SweepItem, ...]:
+    def missing(self) -> tuple[GcItem, ...]:
         """Damage, which clean-up can't mend: bake those assets again, or put back a backup."""
         return tuple(item for item in self.items if item.kind == "missing")
 

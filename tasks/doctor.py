@@ -55,9 +55,9 @@ def _check(name: str, needed: bool, look: Callable[[], str]) -> Check:
 
 def _catalog(config: Settings) -> str:
     with Catalog.open(config) as catalog:
-        damaged = catalog.sweep(plan=True).missing
+        damaged = catalog.gc(plan=True).missing
     if damaged:
-        raise CloudBakerError(f"{len(damaged)} stored object(s) are missing: see `cloudbaker catalog sweep --plan`")
+        raise CloudBakerError(f"{len(damaged)} stored object(s) are missing: see `cloudbaker catalog gc --plan`")
     return f"in {config.home}"
 
 

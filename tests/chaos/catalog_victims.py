@@ -24,9 +24,9 @@ from sqlalchemy import event
 
 from cloudbaker.catalog import (  # noqa: F401 (imported once, before the forks)
     export,
+    gc,
     publish,
     runs,
-    sweep,
     uploads,
     views,
 )
@@ -117,8 +117,8 @@ def every_point() -> None:
     def cleaner(kills: int) -> None:
         later = datetime.now(UTC) + timedelta(days=2)
         with Catalog.open(Settings(), clock=lambda: later) as catalog:
-            kinds = sorted({item.kind for item in catalog.sweep(plan=False).items})
-            assert catalog.sweep(grace=timedelta(0)).items == ()
+            kinds = sorted({item.kind for item in catalog.gc(plan=False).items})
+            assert catalog.gc(grace=timedelta(0)).items == ()
             assert (found := broken(catalog)) == [], found
             done = [version for info in catalog.assets() for version in catalog.versions(info.asset)]
             kept = [x.blob.storage_key for version in done for x in (*version.sources, *version.artifacts)]
@@ -158,7 +158,7 @@ def any_time(kills: int, seed: int) -> None:
     def cleaner() -> None:
         with Catalog.open(Settings(), lease=lease) as catalog:
             while True:
-                catalog.sweep(plan=False, grace=timedelta(milliseconds=200))
+                catalog.gc(plan=False, grace=timedelta(milliseconds=200))
 
     def exporter() -> None:
         with Catalog.open(Settings()) as catalog:
@@ -196,8 +196,8 @@ def _all_is_well(acknowledged: Path) -> None:
                         seen = duck.sql(f"SELECT * FROM _{table.name} ORDER BY seq").to_arrow_table()
                         assert seen.equals(rows.cast(seen.schema)), table.name
             catalog.export()
-        catalog.sweep(plan=False)
-        assert catalog.sweep(grace=timedelta(0)).items == ()
+        catalog.gc(plan=False)
+        assert catalog.gc(grace=timedelta(0)).items == ()
         assert (found := broken(catalog)) == [], found[:5]
         print(json.dumps({"acknowledged": len(told), "versions": sum(a.latest for a in catalog.assets())}))
 

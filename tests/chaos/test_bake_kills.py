@@ -40,8 +40,8 @@ def _kills(tell: Callable[[str], None], home: Path, tmp_path: Path, count: int, 
     with cb.catalog() as catalog:
         for n in range(count):
             assert [v.number for v in catalog.versions(AssetRef.parse(f"asset-{n}"))] == [1]
-        catalog.sweep(plan=False, grace=timedelta(0))
-        left = catalog.sweep(plan=True, grace=timedelta(0)).items
+        catalog.gc(plan=False, grace=timedelta(0))
+        left = catalog.gc(plan=True, grace=timedelta(0)).items
         assert [i for i in left if i.kind in ("orphan", "unfinished", "missing", "abandoned-run")] == []
     _check_visible()
     assert _processes(str(tmp_path)) == []

@@ -100,7 +100,7 @@ def check(what: dict[str, str]) -> Counter[str]:
                 assert quarantined[name] == 1, (name, kind)
                 assert attempts[name] == (1 if kind == "bad" else MAX_ATTEMPTS), (kind, attempts[name])
                 ends[f"quarantined ({kind})"] += 1
-        stuck = [i for i in catalog.sweep(plan=True).items if i.kind in ("orphan", "missing")]
+        stuck = [i for i in catalog.gc(plan=True).items if i.kind in ("orphan", "missing")]
         assert stuck == []
     return ends
 

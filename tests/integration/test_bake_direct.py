@@ -170,4 +170,4 @@ def test_losses_are_reported_and_nothing_else_is_lost(home: Path, tmp_path: Path
 
 def _leftovers(home: Path) -> list[str]:
     with cb.catalog() as catalog:
-        return [i.kind for i in catalog.sweep(plan=True).items if i.kind not in ("unreferenced",)]
+        return [i.kind for i in catalog.gc(plan=True).items if i.kind not in ("unreferenced",)]

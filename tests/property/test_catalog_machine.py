@@ -123,18 +123,18 @@ class CatalogMachine(RuleBasedStateMachine):
             upload._writer.close()
 
     @rule()
-    def plan_a_sweep(self) -> None:
+    def plan_clean_up(self) -> None:
         before = sorted(info.key for info in self.catalog.store.list())
-        assert self.catalog.sweep(plan=True) == self.catalog.sweep(plan=True)
+        assert self.catalog.gc(plan=True) == self.catalog.gc(plan=True)
         assert sorted(info.key for info in self.catalog.store.list()) == before
 
     @rule()
-    def sweep(self) -> None:
-        planned = self.catalog.sweep(plan=True, grace=timedelta(0))
-        done = self.catalog.sweep(plan=False, grace=timedelta(0))
+    def clean_up(self) -> None:
+        planned = self.catalog.gc(plan=True, grace=timedelta(0))
+        done = self.catalog.gc(plan=False, grace=timedelta(0))
         assert {(item.kind, item.key) for item in done.items} == {(item.kind, item.key) for item in planned.items}
         assert done.missing == ()
-        assert self.catalog.sweep(plan=True, grace=timedelta(0)).items == ()
+        assert self.catalog.gc(plan=True, grace=timedelta(0)).items == ()
 
     @rule()
     def export(self) -> None:
@@ -196,7 +196,7 @@ class CatalogMachine(RuleBasedStateMachine):
     def everything_is_explained(self) -> None:
         """Long after, clean-up leaves the bytes of the versions and nothing else."""
         self.now += LEASE + timedelta(hours=1)
-        self.catalog.sweep(plan=False, grace=timedelta(0))
+        self.catalog.gc(plan=False, grace=timedelta(0))
         wanted = {
             blob.storage_key
             for asset in ASSETS

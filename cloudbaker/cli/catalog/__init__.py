@@ -13,7 +13,7 @@ MODULES = {
     "rollback": (f"{_HERE}.rollback", "Point a channel at an earlier version."),
     "usage": (f"{_HERE}.usage", "Bytes, versions, runs and compute seconds per tenant."),
     "export": (f"{_HERE}.export", "Write a version's bundle, with its signature."),
-    "sweep": (f"{_HERE}.sweep", "Remove what interrupted bakes left behind."),
+    "gc": (f"{_HERE}.gc", "Clean-up: what retention lets go, and what interrupted bakes left behind."),
     "quarantine": (f"{_HERE}.quarantine", "Assets whose bake failed for good."),
 }
 

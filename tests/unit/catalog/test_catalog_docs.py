@@ -40,7 +40,7 @@ def test_every_query_runs(catalog, helmet, page):
 
 def test_every_kind_of_clean_up_is_described(page):
     table = page.split("## Clean-up")[1].split("## Speed")[0]
-    documented = inspect.getsource(records.SweepItem)
+    documented = inspect.getsource(records.GcItem)
     kinds = set(re.findall(r"``([a-z-]+)``", documented))
     assert len(kinds) == 8
     assert set(re.findall(r"^\| `([a-z-]+)` \|", table, flags=re.MULTILINE)) == kinds

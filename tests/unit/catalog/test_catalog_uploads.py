@@ -141,10 +141,10 @@ def test_a_lease_keeps_clean_up_away_and_a_second_upload_renews_it(catalog, cloc
     clock.later(hours=23)
     assert catalog.put_bytes(b"leased", "acme", "vault") == blob
     clock.later(hours=23)
-    assert catalog.sweep(plan=False, grace=timedelta(0)).items == ()
+    assert catalog.gc(plan=False, grace=timedelta(0)).items == ()
     assert catalog.read_blob(blob) == b"leased"
     clock.later(hours=2)
-    assert [item.kind for item in catalog.sweep(plan=False, grace=timedelta(0)).items] == ["unreferenced"]
+    assert [item.kind for item in catalog.gc(plan=False, grace=timedelta(0)).items] == ["unreferenced"]
     with pytest.raises(NotFound):
         catalog.read_blob(blob)
 
@@ -152,7 +152,7 @@ def test_a_lease_keeps_clean_up_away_and_a_second_upload_renews_it(catalog, cloc
 def test_a_key_that_was_given_up_is_never_used_again(catalog, clock):
     first = catalog.put_bytes(b"x", "acme", "public", key_hint=HINT)
     clock.later(hours=25)
-    catalog.sweep(plan=False)
+    catalog.gc(plan=False)
     second = catalog.put_bytes(b"x", "acme", "public", key_hint=HINT)
     hash12 = hashlib.sha256(b"x").hexdigest()[:12]
     assert second.storage_key == f"public/acme/0c0ffee0-run/model_3d/lod1-2.{hash12}.glb"
@@ -171,7 +171,7 @@ def test_an_upload_that_sleeps_through_its_lease_begins_again(home, clock):
             claimed.append(key)
             if len(claimed) == 1:
                 clock.later(hours=25)
-                assert [i.kind for i in catalog.sweep(plan=False, grace=timedelta(days=2)).items] == ["expired-upload"]
+                assert [i.kind for i in catalog.gc(plan=False, grace=timedelta(days=2)).items] == ["expired-upload"]
             return commit(key)
 
         upload._writer.commit = slow_commit
@@ -180,7 +180,7 @@ def test_an_upload_that_sleeps_through_its_lease_begins_again(home, clock):
         assert len(claimed) == 2
         assert upload.blob.storage_key == claimed[1] != claimed[0]
         assert objects(catalog) == [claimed[1]]
-        assert catalog.sweep(plan=False, grace=timedelta(0)).items == ()
+        assert catalog.gc(plan=False, grace=timedelta(0)).items == ()
 
 
 def test_an_upload_gives_up_when_clean_up_takes_every_claim(home, clock):
@@ -190,7 +190,7 @@ def test_an_upload_gives_up_when_clean_up_takes_every_claim(home, clock):
 
         def raided(key: str) -> bool:
             clock.later(seconds=1)
-            catalog.sweep(plan=False, grace=timedelta(days=1))
+            catalog.gc(plan=False, grace=timedelta(days=1))
             return commit(key)
 
         upload._writer.commit = raided
@@ -220,7 +220,7 @@ def test_a_live_blob_whose_file_was_removed_by_hand_is_mended_by_uploading_it(ca
     path = catalog.blob_path(blob)
     assert path is not None
     path.unlink()
-    assert [item.kind for item in catalog.sweep().items] == ["missing"]
+    assert [item.kind for item in catalog.gc().items] == ["missing"]
     assert catalog.put_bytes(b"precious", "acme", "vault") == blob
     assert catalog.read_blob(blob) == b"precious"
 
@@ -254,7 +254,7 @@ def test_an_object_that_was_given_up_is_refused_by_publish_not_dangling(catalog,
 
     prepared = publication(catalog, helmet, b"too late")
     clock.later(hours=25)
-    catalog.sweep(plan=False)
+    catalog.gc(plan=False)
     with pytest.raises(Conflict, match=r"3 blob\(s\) of this version are not in the store any more") as caught:
         catalog.publish(prepared)
     assert caught.value.retryable

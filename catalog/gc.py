@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.journal import audit
-from cloudbaker.catalog.records import SweepItem, SweepReport
+from cloudbaker.catalog.records import GcItem, GcReport
 from cloudbaker.catalog.store import ObjectInfo, ObjectStore, is_key
 from cloudbaker.model import RunState
 
@@ -33,8 +33,8 @@ ABANDONED = {
 """The error of a run that clean-up found running with no sign of life."""
 
 
-def sweep(core: Core, store: ObjectStore, now: datetime, *, plan: bool, grace: timedelta) -> SweepReport:
-    """See `cloudbaker.catalog.core.Catalog.sweep`."""
+def gc(core: Core, store: ObjectStore, now: datetime, *, plan: bool, grace: timedelta) -> GcReport:
+    """See `cloudbaker.catalog.core.Catalog.gc`."""
     before = now - grace
     items = _pending(core)
     items += _expired(core, now, plan=plan)
@@ -47,24 +47,24 @@ def sweep(core: Core, store: ObjectStore, now: datetime, *, plan: bool, grace: t
     if items and not plan:
         counts = Counter(item.kind for item in items)
         with core.write() as connection:
-            audit(connection, now, who="cloudbaker", action="sweep", subject="store", detail=dict(counts))
-    return SweepReport(plan, tuple(items))
+            audit(connection, now, who="cloudbaker", action="gc", subject="store", detail=dict(counts))
+    return GcReport(plan, tuple(items))
 
 
-def _pending(core: Core) -> list[SweepItem]:
+def _pending(core: Core) -> list[GcItem]:
     """Given up by an earlier clean-up that died before it had removed them."""
     d = s.deletions.c
     with core.read() as connection:
         rows = connection.execute(sa.select(d.storage_key, d.created_at).where(~d.done).order_by(d.storage_key))
-        return [SweepItem("pending-deletion", row.storage_key, 0, row.created_at) for row in rows]
+        return [GcItem("pending-deletion", row.storage_key, 0, row.created_at) for row in rows]
 
 
-def _expired(core: Core, now: datetime, *, plan: bool) -> list[SweepItem]:
+def _expired(core: Core, now: datetime, *, plan: bool) -> list[GcItem]:
     """Blobs that no version refers to, their lease over. With `plan` false they are given up."""
     b = s.blobs.c
     columns = (b.storage_key, b.size_bytes, b.state, b.lease_until)
     query = sa.select(*columns).where(b.refcount == 0, b.lease_until < now).order_by(b.lease_until)
-    items: list[SweepItem] = []
+    items: list[GcItem] = []
     if plan:
         with core.read() as connection:
             return [_blob_item(*row) for row in connection.execute(query)]
@@ -83,18 +83,18 @@ def _expired(core: Core, now: datetime, *, plan: bool) -> list[SweepItem]:
             items += some
 
 
-def _blob_item(key: str, size: int, state: str, lease_until: datetime) -> SweepItem:
+def _blob_item(key: str, size: int, state: str, lease_until: datetime) -> GcItem:
     if state == "live":
-        return SweepItem("unreferenced", key, size, lease_until)
-    return SweepItem("expired-upload", key, 0, lease_until)  # whether its bytes are there, nobody knows
+        return GcItem("unreferenced", key, size, lease_until)
+    return GcItem("expired-upload", key, 0, lease_until)  # whether its bytes are there, nobody knows
 
 
-def _orphans(core: Core, store: ObjectStore, before: datetime, *, plan: bool, now: datetime) -> list[SweepItem]:
+def _orphans(core: Core, store: ObjectStore, before: datetime, *, plan: bool, now: datetime) -> list[GcItem]:
     """Objects that no blob has, old enough. A claim has its row before its object, so an upload is never among them."""
-    items: list[SweepItem] = []
+    items: list[GcItem] = []
     for objects in _batches(store.list()):
         foreign = [info for info in objects if not is_key(info.key)]
-        items += [SweepItem("foreign", info.key, info.size, info.modified) for info in foreign]
+        items += [GcItem("foreign", info.key, info.size, info.modified) for info in foreign]
         old = {info.key: info for info in objects if info.modified <= before and is_key(info.key)}
         with core.read() as connection:
             for table, condition in ((s.blobs, sa.true()), (s.deletions, ~s.deletions.c.done)):
@@ -110,7 +110,7 @@ def _orphans(core: Core, store: ObjectStore, before: datetime, *, plan: bool, no
                 row = insert(s.deletions).on_conflict_do_update(index_elements=["storage_key"], set_={"done": False})
                 if old:
                     connection.execute(row, [{"created_at": now, "storage_key": key, "why": "orphan"} for key in old])
-        items += [SweepItem("orphan", info.key, info.size, info.modified) for info in old.values()]
+        items += [GcItem("orphan", info.key, info.size, info.modified) for info in old.values()]
     return items
 
 
@@ -128,16 +128,16 @@ def _remove(core: Core, store: ObjectStore) -> None:
             connection.execute(sa.update(s.deletions).where(d.storage_key.in_(keys)).values(done=True))
 
 
-def _unfinished(store: ObjectStore, before: datetime, *, plan: bool) -> list[SweepItem]:
+def _unfinished(store: ObjectStore, before: datetime, *, plan: bool) -> list[GcItem]:
     """Files of uploads whose process died; one that is still written to is young."""
     items = []
     for info in store.unfinished():
         if info.modified <= before and (plan or store.drop_unfinished(info.key)):
-            items.append(SweepItem("unfinished", info.key, info.size, info.modified))
+            items.append(GcItem("unfinished", info.key, info.size, info.modified))
     return items
 
 
-def _abandoned(core: Core, before: datetime, now: datetime, *, plan: bool) -> list[SweepItem]:
+def _abandoned(core: Core, before: datetime, now: datetime, *, plan: bool) -> list[GcItem]:
     """Runs that say they are running and have done nothing since. With `plan` false they are called failed."""
     rs, later, st = s.run_states.c, s.run_states.alias("later"), s.steps.c
     query = sa.select(rs.run_id, rs.created_at).where(
@@ -151,14 +151,14 @@ def _abandoned(core: Core, before: datetime, now: datetime, *, plan: bool) -> li
         if rows and not plan:
             failed = {"created_at": now, "state": RunState.FAILED.value, "error": ABANDONED}
             connection.execute(sa.insert(s.run_states), [{**failed, "run_id": row.run_id} for row in rows])
-    return [SweepItem("abandoned-run", row.run_id, 0, row.created_at) for row in rows]
+    return [GcItem("abandoned-run", row.run_id, 0, row.created_at) for row in rows]
 
 
-def _missing(core: Core, store: ObjectStore) -> list[SweepItem]:
+def _missing(core: Core, store: ObjectStore) -> list[GcItem]:
     """Live blobs whose bytes are gone. Looked at twice: another clean-up may have given one up meanwhile."""
     b = s.blobs.c
     query = sa.select(b.storage_key, b.size_bytes, b.lease_until).where(b.state == "live").order_by(b.storage_key)
-    items: list[SweepItem] = []
+    items: list[GcItem] = []
     last = ""
     while True:
         with core.read() as connection:
@@ -166,7 +166,7 @@ def _missing(core: Core, store: ObjectStore) -> list[SweepItem]:
         if not rows:
             break
         last = rows[-1].storage_key
-        items += [SweepItem("missing", *row[:2], None) for row in rows if store.stat(row.storage_key) is None]
+        items += [GcItem("missing", *row[:2], None) for row in rows if store.stat(row.storage_key) is None]
     with core.read() as connection:
         still = set(connection.execute(query.where(b.storage_key.in_([item.key for item in items]))).scalars())
     return [item for item in items if item.key in still]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cloudbaker.catalog import sweep as sweeper
+from cloudbaker.catalog import gc as collector
 from cloudbaker.catalog.core import Catalog, UploadKey
 from cloudbaker.model import Role, Run, RunState, Step, StepState
 from cloudbaker.settings import Settings
@@ -22,7 +22,7 @@ def kinds(report) -> list[str]:
 def test_a_healthy_catalog_has_nothing_to_clean(catalog, helmet, clock):
     publish(catalog, helmet, b"x")
     clock.later(days=400)
-    assert kinds(catalog.sweep(plan=False, grace=NOW)) == []
+    assert kinds(catalog.gc(plan=False, grace=NOW)) == []
     assert catalog.read_blob(catalog.get_version(helmet).artifacts[0].blob) == b"0:x"
 
 
@@ -39,19 +39,19 @@ def test_every_kind_is_found_planned_removed_and_then_gone(catalog, helmet, cloc
     catalog.store.path("public/stray.glb").write_bytes(b"stray")
     catalog.start_run(Run("run-1", "bake", helmet, "web", "direct", clock(), "tester"))
 
-    assert kinds(catalog.sweep()) == []
+    assert kinds(catalog.gc()) == []
     clock.later(hours=25)
-    plan = catalog.sweep()
+    plan = catalog.gc()
     assert sorted(kinds(plan)) == ["abandoned-run", "expired-upload", "orphan", "unfinished", "unreferenced"]
     assert plan.bytes == len(b"lonely" + b"stray" + b"unfinished")
-    assert catalog.sweep() == plan
+    assert catalog.gc() == plan
     assert catalog.read_blob(lonely) == b"lonely"
 
-    done = catalog.sweep(plan=False)
+    done = catalog.gc(plan=False)
     assert sorted(kinds(done)) == sorted(kinds(plan))
     assert {item.key for item in done.items} == {item.key for item in plan.items}
     unfinished.close()
-    assert catalog.sweep(plan=False, grace=NOW).items == ()
+    assert catalog.gc(plan=False, grace=NOW).items == ()
     wanted = [
         b.storage_key for v in catalog.versions(helmet) for b in (v.sources[0].blob, *(a.blob for a in v.artifacts))
     ]
@@ -60,7 +60,7 @@ def test_every_kind_is_found_planned_removed_and_then_gone(catalog, helmet, cloc
     assert run.state is RunState.FAILED
     assert run.error is not None
     assert "killed" in run.error["message"]
-    assert catalog.sql("SELECT detail FROM audit WHERE action = 'sweep'").fetchall() == [
+    assert catalog.sql("SELECT detail FROM audit WHERE action = 'gc'").fetchall() == [
         ('{"unreferenced":1,"expired-upload":1,"orphan":1,"unfinished":1,"abandoned-run":1}',)
     ]
 
@@ -71,24 +71,24 @@ def test_a_run_that_shows_signs_of_life_is_not_abandoned(catalog, helmet, clock)
     begun = clock()
     catalog.record_step(Step("run-1", "optimize", 1, StepState.DONE, begun, clock()))
     clock.later(hours=20)
-    assert catalog.sweep(plan=False).items == ()
+    assert catalog.gc(plan=False).items == ()
     clock.later(hours=5)
-    assert kinds(catalog.sweep(plan=False)) == ["abandoned-run"]
-    assert catalog.sweep(plan=False).items == ()
+    assert kinds(catalog.gc(plan=False)) == ["abandoned-run"]
+    assert catalog.gc(plan=False).items == ()
 
 
 def test_clean_up_that_dies_before_it_removes_is_finished_by_the_next(catalog, clock, monkeypatch):
     blob = catalog.put_bytes(b"x", "acme", "vault")
     clock.later(hours=25)
-    monkeypatch.setattr(sweeper, "_remove", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(collector, "_remove", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        catalog.sweep(plan=False)
+        catalog.gc(plan=False)
     monkeypatch.undo()
     assert catalog.store.stat(blob.storage_key) is not None
-    assert kinds(catalog.sweep(grace=NOW)) == ["pending-deletion"]
+    assert kinds(catalog.gc(grace=NOW)) == ["pending-deletion"]
     again = catalog.put_bytes(b"x", "acme", "vault")
     assert again.storage_key != blob.storage_key
-    assert kinds(catalog.sweep(plan=False, grace=NOW)) == ["pending-deletion"]
+    assert kinds(catalog.gc(plan=False, grace=NOW)) == ["pending-deletion"]
     assert catalog.store.stat(blob.storage_key) is None
     assert catalog.read_blob(again) == b"x"
 
@@ -100,11 +100,11 @@ def test_an_object_put_after_its_claim_was_given_up_is_an_orphan(catalog, clock)
     claim.write(b"sleepy")
     key, _ = claim._claim(claim._writer.sha256(), claim.size)
     clock.later(hours=25)
-    assert kinds(catalog.sweep(plan=False, grace=timedelta(days=2))) == ["expired-upload"]
+    assert kinds(catalog.gc(plan=False, grace=timedelta(days=2))) == ["expired-upload"]
     claim._writer.commit(key)
     claim._writer.close()
-    assert kinds(catalog.sweep(plan=False, grace=timedelta(days=2))) == []
-    assert kinds(catalog.sweep(plan=False, grace=NOW)) == ["orphan"]
+    assert kinds(catalog.gc(plan=False, grace=timedelta(days=2))) == []
+    assert kinds(catalog.gc(plan=False, grace=NOW)) == ["orphan"]
     assert catalog.store.stat(key) is None
     assert catalog.put_bytes(b"sleepy", "acme", "public", key_hint=hint).storage_key != key
 
@@ -114,7 +114,7 @@ def test_files_that_cloud_baker_can_not_have_put_there_are_left_alone(catalog, t
     stray.write_text("by hand")
     (catalog.store.root / "Übung").mkdir()
     (catalog.store.root / "Übung" / "x").write_text("by hand")
-    report = catalog.sweep(plan=False, grace=NOW)
+    report = catalog.gc(plan=False, grace=NOW)
     assert [(item.kind, item.key) for item in report.items] == [("foreign", "Read Me.txt"), ("foreign", "Übung/x")]
     assert report.bytes == 0
     assert stray.read_text() == "by hand"
@@ -126,7 +126,7 @@ def test_missing_bytes_are_reported_and_nothing_is_made_worse(catalog, helmet):
     assert path is not None
     data = path.read_bytes()
     path.unlink()
-    report = catalog.sweep(plan=False, grace=NOW)
+    report = catalog.gc(plan=False, grace=NOW)
     assert [item.key for item in report.missing] == [version.artifacts[0].blob.storage_key]
     assert report.bytes == 0
     assert catalog.get_version(helmet) == version
@@ -135,13 +135,13 @@ def test_missing_bytes_are_reported_and_nothing_is_made_worse(catalog, helmet):
 
 
 def test_many_are_cleaned_in_batches(home, clock, monkeypatch):
-    monkeypatch.setattr(sweeper, "_BATCH", 3)
+    monkeypatch.setattr(collector, "_BATCH", 3)
     with Catalog.open(Settings(home=home), clock=clock, lease=NOW) as catalog:
         for n in range(10):
             catalog.put_bytes(b"%d" % n, "acme", "inbox")
             catalog.store.path(f"inbox/acme/stray-{n}").write_bytes(b"stray")
         clock.now = datetime.now(UTC) + timedelta(hours=1)
-        report = catalog.sweep(plan=False, grace=NOW)
+        report = catalog.gc(plan=False, grace=NOW)
         assert sorted(kinds(report)) == ["orphan"] * 10 + ["unreferenced"] * 10
         assert list(catalog.store.list()) == []
-        assert catalog.sweep(grace=NOW).items == ()
+        assert catalog.gc(grace=NOW).items == ()

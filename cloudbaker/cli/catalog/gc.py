@@ -1,4 +1,4 @@
-"""``cloudbaker catalog sweep``."""
+"""``cloudbaker catalog gc``."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from cloudbaker.cli.output import json_option, print_json, table
 @click.command()
 @click.option("--plan", is_flag=True, help="Only say what would be removed.")
 @json_option
-def sweep(plan: bool, as_json: bool) -> None:
+def gc(plan: bool, as_json: bool) -> None:
     """Remove what interrupted bakes left behind: temporary files, expired uploads, objects that nothing knows."""
     from cloudbaker.catalog.core import Catalog
     from cloudbaker.model import to_json
     from cloudbaker.settings import settings
 
     with Catalog.open(settings()) as opened:
-        report = opened.sweep(plan=plan)
+        report = opened.gc(plan=plan)
     if as_json:
         print_json(to_json(report))
         return
