@@ -165,6 +165,27 @@ class Artifact:
     """Measured figures: triangles, bytes, psnr_db, error_percent …"""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Dependency:
+    """What a version needs of another asset."""
+
+    on_asset: AssetRef
+    on_number: int | None = None
+    """A version of it, which is kept for as long as this one lives; None: whatever its channel points at."""
+    kind: str = "uses"
+
+    @classmethod
+    def parse(cls, text: str, *, tenant: str = "local", project: str = "default", kind: str = "uses") -> Dependency:
+        """Read ``ASSET`` or ``ASSET@NUMBER``; what the asset's name leaves out comes from the defaults."""
+        name, at, number = text.partition("@")
+        if at and not (number.isascii() and number.isdigit() and 0 < int(number) < 1 << 31):
+            raise NameRefused(f"dependency {text!r}: write ASSET, or ASSET@NUMBER for one of its versions", name=text)
+        return cls(AssetRef.parse(name, tenant=tenant, project=project), int(number) if at else None, kind)
+
+    def __str__(self) -> str:
+        return str(self.on_asset) if self.on_number is None else f"{self.on_asset}@{self.on_number}"
+
+
 class RunState(StrEnum):
     """Status of a run."""
 
@@ -240,6 +261,8 @@ class Publication:
     replaces: int | None = None
     """The version that this one is a re-bake of. It must still be the newest, and the channel moves only if it points
     there: a re-bake never takes the place of what somebody published, or rolled back to, in the meantime."""
+    dependencies: tuple[Dependency, ...] = ()
+    """What it needs of other assets, each named once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +287,10 @@ class Version:
     tools: dict[str, str]
     provenance: str
     channels: tuple[str, ...] = ()
+    engine: str | None = None
+    dependencies: tuple[Dependency, ...] = ()
+    deleted_at: datetime | None = None
+    """When it was deleted: its rows stay, its bytes may be gone."""
 
     def __str__(self) -> str:
         return f"{self.asset}@{self.number}"
