@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from cloudbaker.catalog.store import ObjectStore
+from cloudbaker.catalog.stores import ObjectStore
 from cloudbaker.errors import StoreError
 from cloudbaker.model import Blob
 

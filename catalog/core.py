@@ -31,7 +31,7 @@ from cloudbaker.catalog.records import (
     UploadKey,
     UsageRow,
 )
-from cloudbaker.catalog.store import CHUNK, ObjectStore, open_store
+from cloudbaker.catalog.stores import CHUNK, ObjectStore, open_store
 from cloudbaker.catalog.times import Clock, utc_now
 from cloudbaker.catalog.uploads import Upload, Zone
 from cloudbaker.errors import SourceUnreadable
@@ -75,7 +75,7 @@ class Catalog:
             settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         core = Core(settings.database_url)
         core.open()
-        return cls(core, open_store(settings.objects_url), settings.published, lease=lease, clock=clock)
+        return cls(core, open_store(settings), settings.published, lease=lease, clock=clock)
 
     def close(self) -> None:
         """Close its database connections."""

@@ -28,7 +28,7 @@ from sqlalchemy.engine import Connection
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.records import UploadKey
-from cloudbaker.catalog.store import ObjectStore, check_key
+from cloudbaker.catalog.stores import ObjectStore, check_key
 from cloudbaker.catalog.times import Clock
 from cloudbaker.errors import CatalogError, Conflict, NameRefused, StoreError, UsageError
 from cloudbaker.model import Blob, check_name, suggest_name

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudbaker.catalog.store import FolderStore, check_key, open_store
+from cloudbaker.catalog.stores import FolderStore, check_key, open_store
 from cloudbaker.errors import NotFound, StoreError, UsageError
 
 
@@ -221,7 +221,7 @@ def test_a_full_disk_is_a_typed_error_and_leaves_nothing(small_disk):
 
 def test_a_killed_writer_leaves_an_unfinished_file_that_can_be_dropped(store):
     code = (
-        "import sys; from pathlib import Path; from cloudbaker.catalog.store import FolderStore\n"
+        "import sys; from pathlib import Path; from cloudbaker.catalog.stores import FolderStore\n"
         "w = FolderStore(Path(sys.argv[1])).writer(); w.write(b'x' * 1000); print('ready', flush=True); input()"
     )
     child = subprocess.Popen(

@@ -1,0 +1,27 @@
+"""Object stores: where the bytes lie. The protocol, and the store that a home's settings name.
+
+folder:/absolute/path     files of one machine (`folder`), sealed per tenant on wish (`encrypted`)
+s3://bucket/prefix        an S3 bucket (`s3`)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cloudbaker.catalog.stores.base import CHUNK, ObjectInfo, ObjectStore, ObjectWriter, check_key, is_key
+from cloudbaker.catalog.stores.folder import FolderStore
+from cloudbaker.errors import UsageError
+from cloudbaker.settings import Settings
+
+__all__ = ["CHUNK", "FolderStore", "ObjectInfo", "ObjectStore", "ObjectWriter", "check_key", "is_key", "open_store"]
+
+
+def open_store(settings: Settings) -> ObjectStore:
+    """The store that the settings name. Raises `UsageError` for a URL that names none, `StoreError`."""
+    url = settings.objects_url
+    scheme, _, rest = url.partition(":")
+    if scheme == "folder" and Path(rest).is_absolute():
+        return FolderStore(Path(rest))
+    raise UsageError(
+        f"CLOUDBAKER_STORE_URL {url!r} names no store: write folder:/absolute/path or s3://bucket/prefix", url=url
+    )
