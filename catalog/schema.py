@@ -145,7 +145,8 @@ assets = _fact(
     _text("project"),
     _text("name"),
     _int("next_version", server_default="1", info=MUTABLE),
-    sa.Index(None, "tenant"),
+    sa.Index(None, "tenant", "asset"),
+    sa.Index(None, "tenant", "project", "asset"),
 )
 versions = _fact(
     "versions",
@@ -164,6 +165,8 @@ versions = _fact(
     sa.Column("deleted_at", UtcTime, nullable=True, info=MUTABLE),  # its row in version_deletions, for quick looks
     sa.UniqueConstraint("asset", "number"),
     sa.Index(None, "asset", "bake_key"),
+    sa.Index(None, "created_at", "seq"),  # pages of the newest, of all and of a tenant
+    sa.Index(None, "tenant", "created_at", "seq"),
 )
 version_deletions = _fact(
     "version_deletions",  # tombstones: the version's rows stay for ever, its blobs are given up
@@ -464,7 +467,7 @@ tags = sa.Table(
     metadata,
     _text("asset", sa.ForeignKey("assets.asset"), primary_key=True),
     _text("tag", primary_key=True),
-    sa.Index(None, "tag"),
+    sa.Index(None, "tag", "asset"),
 )
 holds = sa.Table(
     "holds",
@@ -503,4 +506,5 @@ deliveries = sa.Table(
     _text("error"),
     _time("created_at"),
     sa.CheckConstraint("state IN ('waiting', 'dead')", name="state"),
+    sa.Index(None, "sink", "asset", "seq"),
 )

@@ -165,7 +165,7 @@ class Artifact:
     """Measured figures: triangles, bytes, psnr_db, error_percent …"""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Dependency:
     """What a version needs of another asset."""
 

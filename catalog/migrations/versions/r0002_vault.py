@@ -41,6 +41,11 @@ def upgrade() -> None:
     )
     op.add_column("versions", sa.Column("deleted_at", sa.BigInteger(), nullable=True))
     op.create_index(op.f("ix_runs_tenant_created_at"), "runs", ["tenant", "created_at"])
+    op.drop_index(op.f("ix_assets_tenant"), "assets")
+    op.create_index(op.f("ix_assets_tenant_asset"), "assets", ["tenant", "asset"])
+    op.create_index(op.f("ix_assets_tenant_project_asset"), "assets", ["tenant", "project", "asset"])
+    op.create_index(op.f("ix_versions_created_at_seq"), "versions", ["created_at", "seq"])
+    op.create_index(op.f("ix_versions_tenant_created_at_seq"), "versions", ["tenant", "created_at", "seq"])
     for column in (sa.Column("chain", sa.Text()), sa.Column("position", sa.BigInteger()), sa.Column("hash", sa.Text())):
         op.add_column("audit", column)
     op.create_index("uq_audit_chain_position", "audit", ["chain", "position"], unique=True)
@@ -123,7 +128,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["asset"], ["assets.asset"], name=op.f("fk_tags_asset")),
         sa.PrimaryKeyConstraint("asset", "tag", name=op.f("pk_tags")),
     )
-    op.create_index(op.f("ix_tags_tag"), "tags", ["tag"])
+    op.create_index(op.f("ix_tags_tag_asset"), "tags", ["tag", "asset"])
     op.create_table(
         "holds",
         sa.Column("asset", sa.Text(), nullable=False),
@@ -167,6 +172,7 @@ def upgrade() -> None:
         sa.CheckConstraint("state IN ('waiting', 'dead')", name=op.f("ck_deliveries_state")),
         sa.PrimaryKeyConstraint("sink", "seq", name=op.f("pk_deliveries")),
     )
+    op.create_index(op.f("ix_deliveries_sink_asset_seq"), "deliveries", ["sink", "asset", "seq"])
     if postgres:
         for table in (*_OLD_FACTS, "tenant_settings", "version_deletions", "dependencies", "tag_moves", "hold_moves"):
             op.alter_column(table, "xid", server_default=_XID)
