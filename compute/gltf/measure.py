@@ -18,7 +18,7 @@ from cloudbaker.compute.gltf.facts import triangles_of, vertices_of
 from cloudbaker.compute.gltf.primitives import TRIANGLES, read
 from cloudbaker.compute.gltf.primitives import Geometry as Arrays
 from cloudbaker.compute.gltf.references import Json
-from cloudbaker.compute.meshes.error import mesh_error
+from cloudbaker.compute.meshes.error import Surface, surface_error
 
 SCREEN_PIXELS = 1080
 FIELD_OF_VIEW = math.radians(50)
@@ -60,26 +60,60 @@ def count(document: Document) -> Geometry:
     )
 
 
-def measure(source: Document, output: Document) -> Geometry:
-    """The geometry of `output` against that of `source`. Both must be decoded (see `decompress.decode`).
+_Key = tuple[object, ...]
 
-    Costs about a second for 100,000 triangles. Raises ValueError where a primitive has lost all its triangles.
+
+def _drawn(primitive: Json) -> _Key:
+    """Primitives that draw the same accessors have the same surface."""
+    return (primitive["attributes"]["POSITION"], primitive.get("indices"), primitive.get("mode", TRIANGLES))
+
+
+class Reference:
+    """A document that others are measured against: what is read and prepared of it once serves them all."""
+
+    def __init__(self, source: Document) -> None:
+        self.document = source
+        self._solids: dict[_Key, tuple[Array, Array]] = {}
+        self._surfaces: dict[_Key, Surface] = {}
+
+    def solid(self, primitive: Json) -> tuple[Array, Array]:
+        """Positions and visible triangles."""
+        key = _drawn(primitive)
+        if key not in self._solids:
+            self._solids[key] = _solid(read(self.document, primitive))
+        return self._solids[key]
+
+    def surface(self, primitive: Json) -> Surface:
+        """The same, to be measured against."""
+        key = _drawn(primitive)
+        if key not in self._surfaces:
+            self._surfaces[key] = Surface(*self.solid(primitive), what="source")
+        return self._surfaces[key]
+
+
+def measure(source: Document | Reference, output: Document) -> Geometry:
+    """The geometry of `output` against the source's. Both must be decoded (see `decompress.decode`).
+
+    Raises ValueError where a primitive has lost all its triangles.
     """
     weighted = largest = units = 0.0
-    pairs = [pair for pair in _pairs(source, output) if triangles_of(pair[0], source.json)]
-    total = sum(triangles_of(here, source.json) for here, _, _ in pairs)
+    reference = source if isinstance(source, Reference) else Reference(source)
+    document = reference.document.json
+    pairs = [pair for pair in _pairs(reference.document, output) if triangles_of(pair[0], document)]
+    total = sum(triangles_of(here, document) for here, _, _ in pairs)
     for here, there, scale in pairs:
-        triangles = triangles_of(here, source.json)
-        a, b = _solid(read(source, here)), _solid(read(output, there))
+        triangles = triangles_of(here, document)
+        a, b = reference.solid(here), _solid(read(output, there))
         if not len(a[1]) or (np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1])):
             continue
         if not len(b[1]):
             raise ValueError("a primitive has lost all its triangles")
-        error = mesh_error(*a, *b, samples=max(LEAST_SAMPLES, SAMPLES * triangles // total))
+        samples = max(LEAST_SAMPLES, SAMPLES * triangles // total)
+        surface = reference.surface(here)
+        error = surface_error(surface, Surface(*b), samples=samples)
         weighted += triangles * error.mean_percent
         largest = max(largest, error.max_percent)
-        diagonal = float(np.linalg.norm(np.ptp(a[0].astype(np.float64), axis=0)))
-        units = max(units, OUTER * error.mean_percent / 100 * diagonal * scale)
+        units = max(units, OUTER * error.mean_percent / 100 * surface.diagonal * scale)
     counted = count(output)
     return Geometry(counted.triangles, counted.vertices, weighted / total if total else 0.0, largest, units)
 
@@ -91,9 +125,6 @@ def _solid(arrays: Arrays) -> tuple[Array, Array]:
     for first, second in ((0, 1), (1, 2), (2, 0)):
         seen &= (corners[:, first] != corners[:, second]).any(axis=1)
     return arrays.attributes["POSITION"], arrays.indices[seen]
-
-
-_Key = tuple[object, ...]
 
 
 def _pairs(source: Document, output: Document) -> Iterator[tuple[Json, Json, float]]:
@@ -108,8 +139,7 @@ def _pairs(source: Document, output: Document) -> Iterator[tuple[Json, Json, flo
         theirs = output.items("meshes")[new["mesh"]]["primitives"]
         for a, b in zip(ours, theirs, strict=True):
             if "POSITION" in a.get("attributes", {}):
-                drawn = (a["attributes"]["POSITION"], a.get("indices"), a.get("mode", TRIANGLES))
-                key: _Key = (*drawn, b["attributes"]["POSITION"], b.get("indices"))
+                key: _Key = (*_drawn(a), b["attributes"]["POSITION"], b.get("indices"))
                 found.setdefault(key, (a, b))
                 scales[key] = max(scales.get(key, 0.0), sizes.get(number, 1.0))
     for key, (a, b) in found.items():

@@ -25,7 +25,7 @@ from cloudbaker.compute.gltf.decompress import decode, dequantize
 from cloudbaker.compute.gltf.dedup import dedup
 from cloudbaker.compute.gltf.document import Bytes, Document
 from cloudbaker.compute.gltf.losses import compare
-from cloudbaker.compute.gltf.measure import Geometry, count, measure
+from cloudbaker.compute.gltf.measure import Geometry, Reference, count, measure
 from cloudbaker.compute.gltf.pack import pack
 from cloudbaker.compute.gltf.primitives import Geometry as Arrays
 from cloudbaker.compute.gltf.primitives import Shape, read, shapes, write
@@ -157,6 +157,8 @@ class _Work:
         """The input with its new images, geometry as it came."""
         self.plain = Document({})
         """The same with plain geometry, nothing twice and nothing unused: what everything else is made from."""
+        self.reference = Reference(self.plain)
+        """The same, ready to be measured against."""
         self.levels: list[_Level] = []
         self.variants: list[_Variant] = []
         self.losses: list[Loss] = []
@@ -204,6 +206,7 @@ def _dedup(work: _Work) -> str:
     for document in [work.plain] if work.plain is work.document else [work.plain, work.document]:
         dedup(document, work.reserved)
         prune(document, work.reserved)
+    work.reference = Reference(work.plain)
     return f"{before} → {len(work.plain.items('accessors'))} accessors"
 
 
@@ -345,7 +348,7 @@ def _smallest(
             compression = compression_of(document)
             decode(document)
             dequantize(document)
-            geometry = measure(work.plain, document)
+            geometry = measure(work.reference, document)
         except ValueError as error:
             notes.append(f"{name} was not used: {error}")
             continue

@@ -8,8 +8,8 @@ A chain of attempts, because no single one works on every mesh:
    without their normals, collapse, and give the new triangles flat normals again.
 3. ``kept``: the mesh as it is, vertices joined where they are equal.
 
-meshoptimizer's own error estimate is not believed: each attempt is measured (`mesh_error`) and must pass the gate, else
-more triangles are tried. No mesh vanishes: an empty result never passes.
+meshoptimizer's own error estimate is not believed: each attempt is measured (`surface_error`) and must pass the gate,
+else more triangles are tried. No mesh vanishes: an empty result never passes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloudbaker.compute.meshes import meshopt
-from cloudbaker.compute.meshes.error import MeshError, mesh_error
+from cloudbaker.compute.meshes.error import MeshError, Surface, surface_error
 from cloudbaker.compute.meshes.meshopt import MeshoptError
 from cloudbaker.compute.meshes.quantize import dequantize
 from cloudbaker.compute.meshes.simplify import MAX_ATTRIBUTES, simplify
@@ -116,7 +116,7 @@ def simplify_primitive(
         if values.ndim != 2 or len(values) != len(positions):
             raise MeshoptError(f"{name} must have shape ({len(positions)}, k), not {values.shape}")
 
-    work = _Work(positions, faces, ratio, max_error_percent, diagonal, options)
+    work = _Work(Surface(positions, faces), faces, ratio, max_error_percent, diagonal, options)
     seen = _visible(streams, faces)
     if not len(seen):  # a mesh in one point: a viewer may still find it by name
         seen = faces
@@ -166,7 +166,7 @@ class _Attempt:
 class _Work:
     """What all attempts at one primitive share."""
 
-    positions: Array
+    source: Surface
     faces: Indices
     ratio: float
     gate: float
@@ -208,8 +208,8 @@ class _Work:
         indices = _visible(mesh.streams, indices)
         if not len(indices) or len(indices) >= len(self.faces):
             return None
-        error = mesh_error(
-            self.positions, self.faces, points, indices, samples=self.options.samples, diagonal=self.diagonal
+        error = surface_error(
+            self.source, Surface(points, indices), samples=self.options.samples, diagonal=self.diagonal
         )
         if error.mean_percent > self.gate or error.max_percent > self.gate * self.options.max_to_mean:
             return None

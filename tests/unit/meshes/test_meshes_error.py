@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudbaker.compute.meshes import error as module
-from cloudbaker.compute.meshes.error import mesh_error
+from cloudbaker.compute.meshes.error import Surface, mesh_error
 from cloudbaker.compute.meshes.simplify import simplify
 from cloudbaker.testing import shapes
 
@@ -40,6 +39,10 @@ def nearest_by_trying_all(triangles: np.ndarray, point: np.ndarray) -> float:
     return best
 
 
+def soup(triangles) -> Surface:
+    return Surface(triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3))
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 70), st.sampled_from([0.01, 0.3, 3.0]))
 def test_the_tree_finds_the_nearest_triangle(seed, count, size):
@@ -47,15 +50,15 @@ def test_the_tree_finds_the_nearest_triangle(seed, count, size):
     triangles = rng.normal(size=(count, 1, 3)) + rng.normal(size=(count, 3, 3)) * size
     points = rng.normal(size=(12, 3)) * 2
     expected = [nearest_by_trying_all(triangles, p) for p in points]
-    np.testing.assert_allclose(module._Tree(triangles).distance(points), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(soup(triangles).distances(points), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_triangles_without_area_are_found_too():
     point = np.array([[0.5, 1.0, 0.0]])
     line = np.array([[[0, 0, 0], [1, 0, 0], [2, 0, 0]]], float)
     spot = np.zeros((1, 3, 3))
-    assert module._Tree(line).distance(point)[0] == pytest.approx(1.0)
-    assert module._Tree(spot).distance(point)[0] == pytest.approx(math.hypot(0.5, 1.0))
+    assert soup(line).distances(point)[0] == pytest.approx(1.0)
+    assert soup(spot).distances(point)[0] == pytest.approx(math.hypot(0.5, 1.0))
 
 
 def test_a_mesh_is_no_distance_from_itself(sphere):
