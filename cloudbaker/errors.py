@@ -4,6 +4,7 @@
     ├── UsageError            CB1xxx   exit 2   the call is wrong: a name, a path, an option, a recipe
     │   ├── NameRefused       CB1001            (ValueError)
     │   ├── RecipeError       CB1101            (ValueError)
+    │   ├── PolicyError       CB1102            (ValueError)
     │   ├── SourceUnreadable  CB1201            (OSError)
     │   ├── NotFound          CB1301            (LookupError)
     │   └── SigningKeyError   CB1401
@@ -23,7 +24,11 @@
     │   ├── Conflict          CB6101            somebody else was first (retryable)
     │   ├── IdempotencyMismatch CB6102          same key, other request
     │   ├── CatalogTooNew     CB6201
+    │   ├── CatalogUnavailable CB6202           the database can't be reached, or dropped the connection (retryable)
     │   └── StoreError        CB6301            the object store failed (OSError, retryable)
+    │       ├── StoreAccess   CB6302            credentials, bucket, permission: it refuses us (not retryable)
+    │       ├── StoreDamaged  CB6303            bytes are not what was stored (not retryable)
+    │       └── StoreKeyError CB6304            the key that encrypts it is missing or another one (not retryable)
     ├── SignatureInvalid      CB7001   exit 3   a package is not what its signature says
     └── Cancelled             CB9001   exit 130 stopped on request
 
@@ -100,6 +105,12 @@ class RecipeError(UsageError, ValueError):
     """A recipe is unknown or does not pass its schema."""
 
     code = "CB1101"
+
+
+class PolicyError(UsageError, ValueError):
+    """A policy for mods is unknown or does not pass its schema."""
+
+    code = "CB1102"
 
 
 class SourceUnreadable(UsageError, OSError):
@@ -221,11 +232,39 @@ class CatalogTooNew(CatalogError):
     code = "CB6201"
 
 
+class CatalogUnavailable(CatalogError):
+    """The catalog's database can't be reached, or dropped the connection."""
+
+    code = "CB6202"
+    retryable = True
+
+
 class StoreError(CatalogError, OSError):
     """The object store failed."""
 
     code = "CB6301"
     retryable = True
+
+
+class StoreAccess(StoreError):
+    """The object store refuses us: no or wrong credentials, no such bucket, no permission."""
+
+    code = "CB6302"
+    retryable = False
+
+
+class StoreDamaged(StoreError):
+    """Stored bytes are not those that were put there."""
+
+    code = "CB6303"
+    retryable = False
+
+
+class StoreKeyError(StoreError):
+    """The key that objects are encrypted with is missing, or is another one."""
+
+    code = "CB6304"
+    retryable = False
 
 
 class SignatureInvalid(CloudBakerError):

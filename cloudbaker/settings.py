@@ -36,7 +36,17 @@ class Settings(BaseSettings):
     catalog_url: str = ""
     """SQLAlchemy URL of the catalog's core; empty: SQLite under `home`."""
     store_url: str = ""
-    """Object store: ``folder:/path`` (later ``s3://bucket/prefix``); empty: the folder ``objects`` under `home`."""
+    """Object store: ``folder:/path`` or ``s3://bucket/prefix``; empty: the folder ``objects`` under `home`."""
+    store_encryption: str = Field("", pattern="^(|tink)$")
+    """``tink``: objects of a folder store are encrypted on the disk, under keys of each tenant (docs/storage.md)."""
+    store_key_uri: str = ""
+    """Master key that wraps the tenants' keys: ``aws-kms://arn…``; empty: a key file in `keys`, made on first use."""
+    s3_endpoint: str = ""
+    """URL of an S3-compatible server; empty: Amazon's. Credentials and region come from boto3's own environment."""
+    s3_encryption: str = Field("", pattern="^(|AES256|aws:kms)$")
+    """Server-side encryption asked for with every object: ``AES256`` or ``aws:kms``; empty: as the bucket says."""
+    s3_kms_key: str = ""
+    """Key id or ARN for ``aws:kms``; empty: the account's default key."""
     ray_address: str = ""
     """Address of a Ray cluster; empty: a local Ray, or the one that ``cloudbaker up`` started."""
     prefect_api_url: str = ""
@@ -52,6 +62,8 @@ class Settings(BaseSettings):
     """Where ``cloudbaker engines install`` puts engines: like npm packages they belong to the code, not to a home."""
     recipes: Path | None = None
     """Folder of the operator's own recipes, looked at before the built-in ones."""
+    policies: Path | None = None
+    """Folder of the operator's own policies for mods; one that is named like a tenant holds for that tenant."""
     memory_bytes: int = Field(2 << 30, ge=64 << 20)
     """Memory limit of one sandboxed job, where its recipe does not say."""
     wall_seconds: float = Field(300.0, gt=0)
