@@ -1,76 +1,110 @@
-"""The core's database: connections, the queue of writers, and what a driver's errors mean.
+"""The core's database: transactions, retries, and what a driver's errors mean. SQLite by default, Postgres by URL.
 
-SQLite in WAL mode with ``synchronous=FULL``: a commit that was acknowledged survives a power cut. Writers stand in a
-`flock` queue and then say ``BEGIN IMMEDIATE``. SQLite's own busy timeout starves (2 to 1,036 commits per writer in one
-minute, stalls of 10 s, measured with eight writers); the kernel's lock queue gave each 604 to 711, none waiting over
-0.45 s. One writer at a time is also what makes `seq` grow in commit order, which the exporter relies on.
+What is the same for both is here; `sqlite.py` and `postgres.py` hold what differs: who may write when, what a snapshot
+is, under which lock a migration runs, and what the driver's errors say.
+
+| | SQLite | Postgres |
+|---|---|---|
+| `read` | a snapshot | a snapshot (REPEATABLE READ, read only) |
+| `write` | one at a time, in the order of a `flock` queue | many at a time: rows that decide are locked |
+| `seq` of facts | grows in commit order | does not: see `tail.py` |
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
 from cloudbaker.catalog.schema import HEAD, REVISIONS
-from cloudbaker.errors import CatalogError, CatalogTooNew, CloudBakerError, Conflict, StoreError, UsageError
+from cloudbaker.errors import CatalogError, CatalogTooNew, CatalogUnavailable, CloudBakerError, UsageError
 
-_BUSY_MS = 60_000
-"""Only readers that recover a log, and a person's own sqlite3 shell, ever make us wait here."""
+T = TypeVar("T")
+
+TRIES = 8
+"""Times that `Core.transact` does its work over, should others be first each time."""
+
+
+class Dialect(Protocol):
+    """What the two databases do differently."""
+
+    engine: sa.Engine
+    place: str
+    """Where the catalog is, for messages: a path, or host and database. Never a password."""
+    path: Path | None
+    """The file, if it is one."""
+
+    def exists(self) -> bool:
+        """Whether there may be a catalog. Raises `CatalogError` where none can be made."""
+
+    def migrating(self) -> AbstractContextManager[Connection]:
+        """A transaction that no other migration runs beside; the caller commits."""
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A snapshot."""
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A transaction; committed at the end of the block."""
+
+    def typed(self, error: sa.exc.DBAPIError) -> CloudBakerError:
+        """The error that names the remedy."""
+
+    def passes(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether the transaction is undone and would succeed when done over: a deadlock, a row that was new twice."""
 
 
 class Core:
     """The transactional core. Threads and processes may share it; a process that was forked may go on using it."""
 
     def __init__(self, url: str) -> None:
-        """Raises `CatalogError` if the URL is not one of a SQLite file."""
-        # Read literally and not as SQLAlchemy reads URLs: a home named "what?" is a home.
-        scheme, _, path = url.partition(":///")
-        if scheme != "sqlite" or path in ("", ":memory:"):
-            # Not a matter of dialect only: on Postgres `seq` order is not commit order, and an exporter that goes by
-            # it lost 103 of 5,812 rows.
+        """Raises `CatalogError` if the URL is neither one of a SQLite file nor of a Postgres database."""
+        scheme = url.partition(":")[0]
+        self.dialect: Dialect
+        if scheme == "sqlite":
+            from cloudbaker.catalog.sqlite import Sqlite
+
+            self.dialect = Sqlite(url)
+        elif scheme in ("postgresql", "postgresql+psycopg"):
+            from cloudbaker.catalog.postgres import Postgres
+
+            self.dialect = Postgres(url)
+        else:
             raise CatalogError(
-                "this release keeps its catalog in a SQLite file only: write CLOUDBAKER_CATALOG_URL as "
-                "sqlite:////path/to/catalog.db, or leave it empty",
-                scheme=scheme,
+                "CLOUDBAKER_CATALOG_URL is no URL of a catalog: write sqlite:////path/to/catalog.db or "
+                "postgresql://user@host/database, or leave it empty",
+                scheme=scheme if scheme.isalnum() else "",
             )
-        self.path = Path(path).absolute()
-        self._lock_path = self.path.with_name(self.path.name + ".lock")
+        self.engine = self.dialect.engine
         self._pid = os.getpid()
-        self.engine = sa.create_engine(sa.URL.create("sqlite", database=str(self.path)))
-        event.listen(self.engine, "connect", _on_connect)
-        event.listen(self.engine, "begin", _on_begin)
+
+    @property
+    def path(self) -> Path | None:
+        """The SQLite file; None on Postgres."""
+        return self.dialect.path
 
     def open(self) -> None:
-        """Create the database or bring it to this release's schema. Raises `CatalogTooNew`.
+        """Create the schema or bring it to this release's. Raises `CatalogTooNew`, `CatalogUnavailable`.
 
         An up-to-date catalog is recognised by one SELECT: importing Alembic costs 0.8 s, more than a small bake's
         whole overhead may be.
         """
-        try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise _cannot_open(self.path, error) from error
-        if self.path.exists() and self._revision() == HEAD:
+        if self.dialect.exists() and self._revision() == HEAD:
             return
-        with self._queue():
-            # Looked at again: another process may have migrated while this one stood in the queue.
-            if self.path.exists() and self._revision() == HEAD:
+        with translated(self.dialect), self.dialect.migrating() as connection:
+            # Looked at again: another process may have migrated while this one waited.
+            if _revision(connection) == HEAD:
                 return
             from cloudbaker.catalog.migrations import upgrade
 
-            with translated(self.path), self.engine.connect().execution_options(write=True) as connection:
-                upgrade(connection)
-                connection.commit()
-            self.path.chmod(0o600)
+            upgrade(connection)
+            connection.commit()
 
     def close(self) -> None:
         """Close all connections."""
@@ -81,126 +115,95 @@ class Core:
     def read(self) -> Iterator[Connection]:
         """A snapshot: everything read inside belongs to one moment. Writers are not held up."""
         self._check_fork()
-        with translated(self.path), self.engine.connect() as connection:
+        with translated(self.dialect), self.dialect.reading() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction, the only one that writes while it lasts: keep it short, and never open one inside another.
+        """One transaction: keep it short, and never open one inside another. On SQLite the only one that writes.
 
-        Committed at the end of the block, rolled back if it raises.
+        Committed at the end of the block, rolled back if it raises. On Postgres rows are to be locked in this order, by
+        everybody: asset, blobs by storage key, tenants by name, audit chains by name; who does not may still meet a
+        deadlock, told as a `Conflict`, that `transact` would have done over.
         """
         self._check_fork()
-        with translated(self.path), self._queue():
-            connection = self.engine.connect().execution_options(write=True)
-            with connection, connection.begin():
-                yield connection
+        with translated(self.dialect), self.dialect.writing() as connection:
+            yield connection
 
-    @contextmanager
-    def _queue(self) -> Iterator[None]:
-        # Opened anew each time (10 µs), so that threads queue like processes do. Unlocked by name and not just closed:
-        # a child that some other thread forked meanwhile holds the same open file, and would keep the lock for as long
-        # as it lives.
-        try:
-            fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise _cannot_open(self._lock_path, error) from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """One transaction, done over if another was first to a row (or a connection that had been idle was gone).
+
+        `work` may run several times, and has to begin anew each time. Raises `Conflict` after `TRIES` times.
+        """
+        self._check_fork()
+        for tries in range(1, TRIES + 1):
+            committing = False
             try:
-                yield
-            finally:
-                fcntl.flock(fd, fcntl.LOCK_UN)
-        finally:
-            os.close(fd)
+                with self.dialect.writing() as connection:
+                    done = work(connection)
+                    committing = True
+                return done
+            except CloudBakerError:
+                raise
+            except (sa.exc.DBAPIError, sa.exc.StatementError) as error:
+                again = isinstance(error, sa.exc.DBAPIError) and (
+                    self.dialect.passes(error)
+                    # Lost before COMMIT was sent: nothing was written. The others in the pool are as dead; once only,
+                    # since a server that is gone is gone.
+                    or (error.connection_invalidated and not committing and tries == 1)
+                )
+                if not again or tries == TRIES:
+                    raise typed(self.dialect, error) from error
+            time.sleep(random.uniform(0, 0.002 * 2**tries))
+        raise AssertionError
 
     def _revision(self) -> str | None:
-        """The schema's revision, None for an empty database."""
         with self.read() as connection:
-            if not sa.inspect(connection).has_table("alembic_version"):
-                return None
-            revision = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-        if revision is not None and revision not in REVISIONS:
-            raise CatalogTooNew(
-                f"this catalog was written by a newer release of Cloud Baker (schema {revision}, this release knows "
-                f"{HEAD}): install that release or a later one; nothing was changed",
-                revision=revision,
-                known=HEAD,
-            )
-        return None if revision is None else str(revision)
+            return _revision(connection)
 
     def _check_fork(self) -> None:
         if self._pid != os.getpid():
-            # A SQLite connection must not cross a fork: leave the parent's alone and open our own.
+            # A connection must not cross a fork: leave the parent's alone and open our own.
             self.engine.dispose(close=False)
             self._pid = os.getpid()
 
 
-def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
-    # The driver's own transaction handling off: it begins late and DEFERRED, which fails half-way under contention.
-    connection.isolation_level = None
-    for pragma in (f"busy_timeout={_BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _on_begin(connection: Connection) -> None:
-    write = connection.get_execution_options().get("write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+def _revision(connection: Connection) -> str | None:
+    """The schema's revision, None for an empty database. Raises `CatalogTooNew`."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    revision = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    if revision is not None and revision not in REVISIONS:
+        raise CatalogTooNew(
+            f"this catalog was written by a newer release of Cloud Baker (schema {revision}, this release knows "
+            f"{HEAD}): install that release or a later one; nothing was changed",
+            revision=revision,
+            known=HEAD,
+        )
+    return None if revision is None else str(revision)
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translated(dialect: Dialect) -> Iterator[None]:
     """Turns what a database driver raises into the typed error that names the remedy."""
     try:
         yield
     except CloudBakerError:
         raise
-    except sa.exc.DBAPIError as error:
-        raise _typed(error, path) from error
-    except sa.exc.StatementError as error:  # a value that can't be written: a time without a zone, NaN in JSON
-        raise UsageError(f"the catalog can't hold this value: {error.orig}", detail=str(error)) from error
+    except (sa.exc.DBAPIError, sa.exc.StatementError) as error:
+        raise typed(dialect, error) from error
 
 
-def _typed(error: sa.exc.DBAPIError, path: Path) -> CatalogError:
-    cause: Any = error.orig
-    name = getattr(cause, "sqlite_errorname", "") or ""
-    facts: dict[str, Any] = {"path": str(path), "sqlite": name}
-    detail = str(error)
-    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-        return StoreError(
-            f"the catalog could not be written under {path.parent}: the disk is full or failing; free some space there "
-            "and run it again (nothing was half-written)",
-            detail=detail,
-            **facts,
-        )
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Conflict(
-            f"the catalog was locked for over {_BUSY_MS // 1000} s by something outside Cloud Baker (an open sqlite3 "
-            "shell?): close it and run this again",
-            detail=detail,
-            **facts,
-        )
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
-        return _cannot_open(path, error)
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return CatalogError(
-            f"the catalog at {path} is damaged or no SQLite database: put back a backup of that folder",
-            detail=detail,
-            **facts,
-        )
-    if name.startswith("SQLITE_CONSTRAINT"):
-        return Conflict(
-            "the catalog refused a row that contradicts another: somebody else was first; look again and retry",
-            detail=detail,
-            **facts,
-        )
-    return CatalogError("the catalog failed; the log holds the details", detail=detail, **facts)
-
-
-def _cannot_open(path: Path, error: Exception) -> CatalogError:
-    return CatalogError(
-        f"can't open the catalog at {path}: make the folder writable for this user, or point CLOUDBAKER_HOME at one "
-        "that is",
-        detail=str(error),
-        path=str(path),
-    )
+def typed(dialect: Dialect, error: sa.exc.DBAPIError | sa.exc.StatementError) -> CloudBakerError:
+    """The typed error for one of SQLAlchemy."""
+    if isinstance(error, sa.exc.DBAPIError):
+        if error.connection_invalidated:
+            return CatalogUnavailable(
+                f"the connection to the catalog at {dialect.place} was lost: run it again; what was said before is "
+                "not written twice",
+                detail=str(error),
+                place=dialect.place,
+            )
+        return dialect.typed(error)
+    # A value that can't be written: a time without a zone, NaN in JSON.
+    return UsageError(f"the catalog can't hold this value: {error.orig}", detail=str(error))

@@ -66,6 +66,7 @@ class Server:
                 self._command("initdb", *initdb, "-D", str(self._data)),
                 capture_output=True,
                 text=True,
+                check=False,
                 cwd=self.folder,
             )
             if made.returncode != 0:
