@@ -1,0 +1,1 @@
+"""Godot content: packs and resources read as the engine reads them, policy, and the engines themselves."""
