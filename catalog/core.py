@@ -6,27 +6,35 @@ are needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cloudbaker.catalog import attempts as _attempts
 from cloudbaker.catalog import channels as _channels
+from cloudbaker.catalog import holds as _holds
+from cloudbaker.catalog import quotas as _quotas
+from cloudbaker.catalog import retention as _retention
 from cloudbaker.catalog import runs as _runs
 from cloudbaker.catalog import versions as _versions
 from cloudbaker.catalog.blobs import open_verified
 from cloudbaker.catalog.engine import Core
+from cloudbaker.catalog.pages import Page
 from cloudbaker.catalog.publish import publish as _publish
 from cloudbaker.catalog.records import (
     AssetInfo,
     ExportReport,
     GcReport,
+    Hold,
     LatestVersion,
     PointerMove,
+    ProjectInfo,
     Published,
     QuarantineEntry,
+    Quota,
+    Retention,
     RunInfo,
     UploadKey,
     UsageRow,
@@ -40,6 +48,12 @@ from cloudbaker.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
+
+    from cloudbaker.catalog.dependencies import Need
+    from cloudbaker.catalog.diff import VersionDiff
+    from cloudbaker.catalog.search import Sort
+    from cloudbaker.catalog.show import AssetView
+    from cloudbaker.catalog.versions import VersionSort
 
 __all__ = ["GRACE", "LEASE", "Catalog", "UploadKey"]
 
@@ -190,13 +204,127 @@ class Catalog:
         """A version by number or by channel. Raises `NotFound`."""
         return _versions.get_version(self.core, asset, which)
 
-    def versions(self, asset: AssetRef, *, limit: int = 100, offset: int = 0) -> list[Version]:
-        """The asset's versions, newest first."""
-        return _versions.versions(self.core, asset, limit=limit, offset=offset)
+    def versions(
+        self,
+        asset: AssetRef,
+        *,
+        sort: VersionSort = "newest",
+        limit: int = 100,
+        cursor: str | None = None,
+        deleted: bool = True,
+    ) -> Page[Version]:
+        """A page of the asset's versions; `cursor` is the ``next`` of the page before.
 
-    def assets(self, tenant: str | None = None, *, limit: int = 1000, offset: int = 0) -> list[AssetInfo]:
-        """Assets by name, of one tenant or all."""
-        return _versions.assets(self.core, tenant, limit=limit, offset=offset)
+        Deleted versions have a ``deleted_at``, and are left out if `deleted` is false. Raises `UsageError` for a cursor
+        of another question.
+        """
+        return _versions.versions(self.core, asset, sort=sort, limit=limit, cursor=cursor, deleted=deleted)
+
+    def assets(
+        self,
+        tenant: str | None = None,
+        *,
+        project: str | None = None,
+        sort: Sort = "name",
+        limit: int = 1000,
+        cursor: str | None = None,
+    ) -> Page[AssetInfo]:
+        """A page of assets, of one tenant or all; `cursor` is the ``next`` of the page before. See `search`."""
+        from cloudbaker.catalog.search import search
+
+        return search(self.core, tenant=tenant, project=project, deleted=True, sort=sort, limit=limit, cursor=cursor)
+
+    def search(
+        self,
+        text: str = "",
+        *,
+        tags: Sequence[str] = (),
+        tenant: str | None = None,
+        project: str | None = None,
+        recipe: str | None = None,
+        created_by: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        deleted: bool = False,
+        sort: Sort = "name",
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[AssetInfo]:
+        """A page of the assets for which everything holds that is asked.
+
+        `text`: words, each of which is somewhere in the name (case, accents and width do not matter). `tags`: it has
+        all of them. `recipe`, `created_by`, `since`, `until`: of its newest version. Assets whose versions are all
+        deleted are left out, unless `deleted`. `sort`: ``name``, ``-name``, ``newest`` or ``oldest`` version first.
+        Raises `UsageError`, and `NameRefused` for a tag that can be none.
+        """
+        from cloudbaker.catalog.search import search
+
+        return search(
+            self.core,
+            text,
+            tags=tags,
+            tenant=tenant,
+            project=project,
+            recipe=recipe,
+            created_by=created_by,
+            since=since,
+            until=until,
+            deleted=deleted,
+            sort=sort,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    def projects(self, tenant: str | None = None) -> Page[ProjectInfo]:
+        """The projects of a tenant, or of all, with the number of their assets."""
+        return _versions.projects(self.core, tenant)
+
+    def show(self, asset: AssetRef, *, versions: int = 10, dependents: int = 100) -> AssetView:
+        """An asset with channels, tags, holds, its newest versions and dependencies both ways. Raises `NotFound`."""
+        from cloudbaker.catalog.show import show
+
+        return show(self.core, asset, self._clock(), versions=versions, dependents=dependents)
+
+    def diff(self, asset: AssetRef, before: int | str, after: int | str = "live") -> VersionDiff:
+        """What changed between two versions, each given by number or channel. Raises `NotFound`."""
+        from cloudbaker.catalog.diff import diff
+
+        return diff(self.get_version(asset, before), self.get_version(asset, after))
+
+    def tags(self, asset: AssetRef) -> tuple[str, ...]:
+        """The asset's tags."""
+        from cloudbaker.catalog.tags import tags
+
+        return tags(self.core, asset)
+
+    def tag(self, asset: AssetRef, tags: Iterable[str], by: str, why: str = "") -> tuple[str, ...]:
+        """Put tags on an asset; those it has then. Raises `NotFound`, `NameRefused`, `UsageError` beyond 64."""
+        from cloudbaker.catalog.tags import tag
+
+        return tag(self.core, asset, tags, self._clock(), add=True, by=by, why=why)
+
+    def untag(self, asset: AssetRef, tags: Iterable[str], by: str, why: str = "") -> tuple[str, ...]:
+        """Take tags off an asset; those it has then. Raises `NotFound`."""
+        from cloudbaker.catalog.tags import tag
+
+        return tag(self.core, asset, tags, self._clock(), add=False, by=by, why=why)
+
+    def depends_on(self, asset: AssetRef, which: int | str = "live", *, transitive: bool = False) -> Page[Need]:
+        """What a version needs of other assets; with `transitive` also what those need. Raises `NotFound`."""
+        from cloudbaker.catalog.dependencies import depends_on
+
+        return depends_on(self.core, asset, self.get_version(asset, which).number, transitive=transitive)
+
+    def dependents(
+        self, asset: AssetRef, number: int | None = None, *, transitive: bool = False, old: bool = False
+    ) -> Page[Need]:
+        """What needs an asset, or the version `number` of it; with `transitive` also what needs that, and so on.
+
+        Only newest versions and those that a channel points at, unless `old`; never deleted ones.
+        """
+        from cloudbaker.catalog.dependencies import dependents
+
+        return dependents(self.core, asset, number, transitive=transitive, old=old)
 
     def latest_versions(self, where: str | None = None) -> list[LatestVersion]:
         """The newest version of each asset, for which the SQL condition `where` holds.
@@ -302,11 +430,81 @@ class Catalog:
 
         return usage(self.core, tenant)
 
-    def gc(self, *, plan: bool = True, grace: timedelta = GRACE) -> GcReport:
-        """Clean-up: what no version refers to and no upload is about to. With `plan` it only reports."""
+    # ---- quotas, retention, holds and clean-up
+
+    def set_quota(
+        self,
+        tenant: str,
+        *,
+        bytes: int | _quotas.Keep | None = _quotas.KEEP,
+        runs_in_flight: int | _quotas.Keep | None = _quotas.KEEP,
+        runs_per_day: int | _quotas.Keep | None = _quotas.KEEP,
+        by: str,
+        why: str,
+    ) -> None:
+        """Limit what a tenant stores and runs; None takes a limit away. What is left out stays as it is.
+
+        A limit below what is used already takes nothing away: nothing more goes in. Raises `UsageError`, `NameRefused`.
+        """
+        limits = {"bytes": bytes, "runs_in_flight": runs_in_flight, "runs_per_day": runs_per_day}
+        _quotas.set_quota(self.core, tenant, self._clock(), by=by, why=why, **limits)
+
+    def quota(self, tenant: str) -> Quota:
+        """A tenant's limits, and what is used of them. Raises `NotFound`."""
+        return _quotas.quota(self.core, tenant, self._clock())
+
+    def quotas(self) -> list[Quota]:
+        """The limits of all tenants, by name."""
+        return _quotas.quotas(self.core, self._clock())
+
+    def set_retention(self, tenant: str, policy: Retention | None, *, by: str, why: str) -> None:
+        """How long a tenant's versions and inbox are kept; None: everything is (`docs/retention.md`).
+
+        Clean-up acts on it; an inbox time holds for uploads from now on. Raises `NameRefused`.
+        """
+        _retention.set_retention(self.core, tenant, policy, self._clock(), by=by, why=why)
+
+    def retention(self, tenant: str) -> Retention | None:
+        """A tenant's policy. Raises `NotFound`."""
+        return _retention.retention(self.core, tenant)
+
+    def delete_version(self, asset: AssetRef, number: int, *, by: str, why: str) -> bool:
+        """Delete a version for good; False if it was deleted before.
+
+        The catalog keeps all it knows of it, with a tombstone. Its bytes go with the next clean-up, except those that
+        other versions share. Raises `NotFound`, and `Conflict` while a channel points at it, a hold covers it, or a
+        version that is not deleted is pinned to it.
+        """
+        return _retention.delete_version(self.core, asset, number, self._clock(), by=by, why=why)
+
+    def place_hold(
+        self, asset: AssetRef, number: int | None = None, *, until: datetime | None = None, by: str, why: str
+    ) -> None:
+        """Keep a version, or all of an asset (those to come too), from being deleted. In place of an earlier hold.
+
+        Raises `NotFound`, and `UsageError` for an end that is over.
+        """
+        _holds.place_hold(self.core, asset, number, self._clock(), until=until, by=by, why=why)
+
+    def release_hold(self, asset: AssetRef, number: int | None = None, *, by: str, why: str) -> bool:
+        """Take a hold away; False if there was none. Raises `NotFound` for an unknown asset."""
+        return _holds.release_hold(self.core, asset, number, self._clock(), by=by, why=why)
+
+    def holds(self, asset: AssetRef | None = None, *, tenant: str | None = None) -> list[Hold]:
+        """The holds in force, by asset and number."""
+        return _holds.holds(self.core, asset, tenant, self._clock())
+
+    def gc(
+        self, *, plan: bool = True, grace: timedelta = GRACE, progress: Callable[[str, int], None] | None = None
+    ) -> GcReport:
+        """Clean-up: what retention lets go, what no version refers to, and what nothing explains.
+
+        With `plan` it only reports, and exactly what it would do. `progress` is told what is looked at, and how many.
+        A store that fails does not raise: the report's `failed` has it, and the next clean-up goes on.
+        """
         from cloudbaker.catalog.gc import gc
 
-        return gc(self.core, self.store, self._clock(), plan=plan, grace=grace)
+        return gc(self.core, self.store, self._clock(), plan=plan, grace=grace, progress=progress)
 
 
 def _read(file: BinaryIO, path: Path) -> bytes:

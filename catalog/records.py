@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cloudbaker.model import AssetRef, Finding, Role, Run, RunState, Source, Step, Version
+from cloudbaker.errors import UsageError
+from cloudbaker.model import AssetRef, Dependency, Finding, Role, Run, RunState, Source, Step, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,30 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class AssetInfo:
-    """An asset in a list."""
+    """An asset in a list, with its newest version."""
 
     asset: AssetRef
     latest: int
+    """Number of the newest version."""
     created_at: datetime
     channels: dict[str, int]
+    tags: tuple[str, ...] = ()
+    recipe: str = ""
+    size_bytes: int = 0
+    changed_at: datetime | None = None
+    """When the newest version was published."""
+    created_by: str = ""
+    """Who published it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectInfo:
+    """A project in a list."""
+
+    tenant: str
+    project: str
+    created_at: datetime
+    assets: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +86,7 @@ class LatestVersion:
     tools: dict[str, str]
     channels: tuple[str, ...]
     """Those that point at it."""
+    dependencies: tuple[Dependency, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +143,23 @@ class GcItem:
     """One thing that clean-up found."""
 
     kind: str
-    """``unreferenced`` blob (no version refers to it, lease over), ``expired-upload`` (its process died between claim
-    and registration), ``pending-deletion`` (clean-up itself died), ``orphan`` object (no row), ``unfinished`` file,
-    ``abandoned-run`` (running, without a sign of life). Two are for a person to look at: a ``missing`` object (a live
-    blob's bytes are gone), and a ``foreign`` file, which Cloud Baker can't have put there and leaves alone."""
+    """``expired-version`` (its tenant's retention lets it go), ``unreferenced`` blob (no version refers to it, lease
+    over), ``expired-upload`` (its process died between claim and registration), ``pending-deletion`` (clean-up itself
+    died, or its store failed), ``orphan`` object (no row), ``unfinished`` file, ``abandoned-run`` (running, without a
+    sign of life). Two are for a person to look at: a ``missing`` object (a live blob's bytes are gone), and a
+    ``foreign`` file, which Cloud Baker can't have put there and leaves alone."""
     key: str
     size: int = 0
     since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GcFailure:
+    """Something that clean-up asked of the store in vain; the next clean-up tries it again."""
+
+    verb: str
+    key: str
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +168,8 @@ class GcReport:
 
     plan: bool
     items: tuple[GcItem, ...] = ()
+    failed: tuple[GcFailure, ...] = ()
+    """What the store did not do; empty for a store in order."""
 
     @property
     def bytes(self) -> int:
@@ -148,6 +180,66 @@ class GcReport:
     def missing(self) -> tuple[GcItem, ...]:
         """Damage, which clean-up can't mend: bake those assets again, or put back a backup."""
         return tuple(item for item in self.items if item.kind == "missing")
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long a tenant's versions and inbox are kept. Without a policy, everything is kept."""
+
+    delete_after_days: int | None = None
+    """A version this old goes, unless something keeps it (docs/retention.md); None: none goes by age."""
+    keep_last: int = 1
+    """So many of an asset's newest versions stay, however old."""
+    inbox_hours: int = 24
+    """What lies in the inbox goes after this time."""
+
+    def __post_init__(self) -> None:
+        limits = (
+            ("delete_after_days", 1, 36_500, self.delete_after_days),
+            ("keep_last", 0, 1_000_000, self.keep_last),
+            ("inbox_hours", 1, 24 * 365, self.inbox_hours),
+        )
+        for name, least, most, value in limits:
+            if name == "delete_after_days" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise UsageError(f"{name} is {value!r}: give a whole number from {least} to {most:,}", name=name)
+
+    def __str__(self) -> str:
+        keep = "kept" if self.delete_after_days is None else f"deleted after {self.delete_after_days} days"
+        return f"versions {keep}, the newest {self.keep_last} of an asset always kept; inbox {self.inbox_hours} h"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A hold that is in force."""
+
+    asset: AssetRef
+    number: int | None
+    """None: all versions of the asset."""
+    until: datetime | None
+    """None: until it is released."""
+    placed_by: str
+    why: str
+    placed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A tenant's limits (None: no limit), and what is used of them."""
+
+    tenant: str
+    bytes: int | None
+    """Of used and reserved bytes together."""
+    used_bytes: int
+    """Bytes that versions refer to."""
+    reserved_bytes: int
+    """Bytes of uploads under way, and of those that no version refers to (yet, or any more)."""
+    runs_in_flight: int | None
+    runs_in_flight_now: int
+    runs_per_day: int | None
+    """A day begins at midnight UTC."""
+    runs_today: int
 
 
 @dataclass(frozen=True, slots=True)

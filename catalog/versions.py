@@ -1,19 +1,22 @@
-"""Reading versions and lists of assets."""
+"""Reading versions, and lists of them by pages."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.engine import Core
-from cloudbaker.catalog.records import AssetInfo, LatestVersion
-from cloudbaker.errors import NotFound
-from cloudbaker.model import Artifact, AssetRef, Blob, Finding, Loss, Role, Severity, Source, Version
+from cloudbaker.catalog.pages import Order, Page
+from cloudbaker.catalog.records import LatestVersion, ProjectInfo
+from cloudbaker.errors import NotFound, UsageError
+from cloudbaker.model import Artifact, AssetRef, Blob, Dependency, Finding, Loss, Role, Severity, Source, Version
+
+VersionSort = Literal["newest", "oldest"]
 
 _CHUNK = 500
 """Values of one IN list; SQLite's default limit of variables is 32,766, older ones' 999."""
@@ -23,7 +26,8 @@ def find_version(core: Core, asset: AssetRef, bake_key: str) -> Version | None:
     """See `cloudbaker.catalog.core.Catalog.find_version`."""
     v = s.versions.c
     with core.read() as connection:
-        newest = sa.select(s.versions).where(v.asset == str(asset), v.bake_key == bake_key).order_by(v.number.desc())
+        same = (v.asset == str(asset), v.bake_key == bake_key, v.deleted_at.is_(None))
+        newest = sa.select(s.versions).where(*same).order_by(v.number.desc())
         rows = connection.execute(newest.limit(1)).all()
         return next(iter(_load(connection, asset, rows)), None)
 
@@ -53,33 +57,39 @@ def get_version(core: Core, asset: AssetRef, which: int | str) -> Version:
     )
 
 
-def versions(core: Core, asset: AssetRef, *, limit: int, offset: int) -> list[Version]:
+def versions(
+    core: Core, asset: AssetRef, *, sort: VersionSort, limit: int, cursor: str | None, deleted: bool
+) -> Page[Version]:
     """See `cloudbaker.catalog.core.Catalog.versions`."""
+    if sort not in ("newest", "oldest"):
+        raise UsageError(f"versions are sorted by 'newest' or 'oldest', not by {sort!r}")
     v = s.versions.c
+    order = Order((v.number,), sort == "newest", {"versions": str(asset), "deleted": deleted})
+    query = sa.select(s.versions).where(v.asset == str(asset))
+    if not deleted:
+        query = query.where(v.deleted_at.is_(None))
     with core.read() as connection:
-        page = sa.select(s.versions).where(v.asset == str(asset)).order_by(v.number.desc()).limit(limit).offset(offset)
-        return _load(connection, asset, connection.execute(page).all())
+        found = connection.execute(order.page(query, limit=limit, cursor=cursor)).all()
+        rows, after = order.cut(found, limit)
+        return Page(_load(connection, asset, rows), next=after)
 
 
-def assets(core: Core, tenant: str | None, *, limit: int, offset: int) -> list[AssetInfo]:
-    """See `cloudbaker.catalog.core.Catalog.assets`."""
-    a, c = s.assets.c, s.channels.c
+def projects(core: Core, tenant: str | None) -> Page[ProjectInfo]:
+    """See `cloudbaker.catalog.core.Catalog.projects`."""
+    p, a = s.projects.c, s.assets.c
+    count = sa.select(sa.func.count()).where(a.tenant == p.tenant, a.project == p.project).scalar_subquery()
+    query = sa.select(p.tenant, p.project, p.created_at, count.label("assets")).order_by(p.tenant, p.project)
+    if tenant is not None:
+        query = query.where(p.tenant == tenant)
     with core.read() as connection:
-        page = sa.select(a.asset, a.created_at, a.next_version).order_by(a.asset).limit(limit).offset(offset)
-        if tenant is not None:
-            page = page.where(a.tenant == tenant)
-        rows = connection.execute(page).all()
-        pointers: dict[str, dict[str, int]] = defaultdict(dict)
-        for some in _chunks([row.asset for row in rows]):
-            for row in connection.execute(sa.select(c.asset, c.channel, c.number).where(c.asset.in_(some))):
-                pointers[row.asset][row.channel] = row.number
-        return [AssetInfo(AssetRef.parse(r.asset), r.next_version - 1, r.created_at, pointers[r.asset]) for r in rows]
+        return Page(ProjectInfo(*row) for row in connection.execute(query))
 
 
 def latest_versions(core: Core, only: Iterable[str] | None) -> list[LatestVersion]:
     """The newest version of each asset, in the order of their names; `only` of these assets where it is given."""
-    v, a, src, c = s.versions.c, s.assets.c, s.version_sources.c, s.channels.c
-    newest = sa.and_(a.asset == v.asset, v.number == a.next_version - 1)
+    v, a, src, c, d = s.versions.c, s.assets.c, s.version_sources.c, s.channels.c, s.dependencies.c
+    # What was deleted is not to be baked again.
+    newest = sa.and_(a.asset == v.asset, v.number == a.next_version - 1, v.deleted_at.is_(None))
     columns = (v.asset, v.number, v.recipe, v.recipe_hash, v.bake_key, v.engine, v.tools)
     query = sa.select(*columns).join_from(s.assets, s.versions, newest)
     query_sources = (
@@ -92,9 +102,15 @@ def latest_versions(core: Core, only: Iterable[str] | None) -> list[LatestVersio
         .join_from(s.assets, s.channels, sa.and_(a.asset == c.asset, c.number == a.next_version - 1))
         .order_by(c.channel)
     )
+    query_needs = (
+        sa.select(d.asset, d.on_asset, d.on_number, d.kind)
+        .join_from(s.assets, s.dependencies, sa.and_(a.asset == d.asset, d.number == a.next_version - 1))
+        .order_by(d.seq)
+    )
     found: list[Any] = []
     channels: dict[str, list[str]] = defaultdict(list)
     sources: dict[str, list[Source]] = defaultdict(list)
+    needs: dict[str, list[Dependency]] = defaultdict(list)
     wanted: list[list[str]] | list[None] = [None] if only is None else _chunks(sorted(only))
     with core.read() as connection:
         for some in wanted:
@@ -102,6 +118,8 @@ def latest_versions(core: Core, only: Iterable[str] | None) -> list[LatestVersio
             found += connection.execute(query.where(narrow)).all()
             for row in connection.execute(query_sources.where(narrow)):
                 sources[row.asset].append(Source(row.name, row.media_type, _blob(row)))
+            for row in connection.execute(query_needs.where(narrow)):
+                needs[row.asset].append(_dependency(row))
             for asset, channel in connection.execute(query_channels.where(narrow)):
                 channels[asset].append(channel)
     return [
@@ -115,6 +133,7 @@ def latest_versions(core: Core, only: Iterable[str] | None) -> list[LatestVersio
             sources=tuple(sources[row.asset]),
             tools=row.tools,
             channels=tuple(channels[row.asset]),
+            dependencies=tuple(needs[row.asset]),
         )
         for row in sorted(found, key=lambda row: str(row.asset))
     ]
@@ -136,7 +155,7 @@ def _load(connection: Connection, asset: AssetRef, rows: Sequence[Any]) -> list[
         return found
 
     sources, artifacts, findings, losses = map(group, (s.version_sources, s.artifacts, s.findings, s.losses))
-    envelopes = group(s.provenance)
+    envelopes, needs = group(s.provenance), group(s.dependencies)
     metrics: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
     m = s.metrics.c
     for some in _chunks([row.run_id for row in rows]):
@@ -181,6 +200,9 @@ def _load(connection: Connection, asset: AssetRef, rows: Sequence[Any]) -> list[
             tools=row.tools,
             provenance=envelopes[row.number][0].envelope,
             channels=tuple(channels[row.number]),
+            engine=row.engine,
+            dependencies=tuple(_dependency(x) for x in needs[row.number]),
+            deleted_at=row.deleted_at,
         )
         for row in rows
     ]
@@ -188,6 +210,10 @@ def _load(connection: Connection, asset: AssetRef, rows: Sequence[Any]) -> list[
 
 def _blob(row: Any) -> Blob:
     return Blob(row.sha256, row.size_bytes, row.storage_key)
+
+
+def _dependency(row: Any) -> Dependency:
+    return Dependency(AssetRef.parse(row.on_asset), row.on_number, row.kind)
 
 
 def _chunks(values: list[Any]) -> list[list[Any]]:

@@ -59,7 +59,7 @@ def test_versions_are_numbered_and_listed_newest_first(catalog, helmet):
     numbers = [publish(catalog, helmet, b"%d" % n).version.number for n in range(5)]
     assert numbers == [1, 2, 3, 4, 5]
     assert [v.number for v in catalog.versions(helmet)] == [5, 4, 3, 2, 1]
-    assert [v.number for v in catalog.versions(helmet, limit=2, offset=1)] == [4, 3]
+    assert [v.number for v in catalog.versions(helmet, limit=2, cursor=catalog.versions(helmet, limit=1).next)] == [4, 3]
     assert catalog.versions(AssetRef("acme", "robots", "none")) == []
     assert catalog.get_version(helmet, "live").number == 5
 
@@ -156,7 +156,7 @@ def test_assets_are_listed_by_name_and_tenant(catalog):
     publish(catalog, refs[0], b"second", channel="beta")
     assert [info.asset for info in catalog.assets()] == refs
     assert [info.asset for info in catalog.assets("zeta")] == [refs[3]]
-    assert [info.asset for info in catalog.assets("acme", limit=1, offset=1)] == [refs[1]]
+    assert [info.asset for info in catalog.assets("acme", limit=1, cursor=catalog.assets("acme", limit=1).next)] == [refs[1]]
     first = catalog.assets("acme")[0]
     assert (first.latest, first.channels) == (2, {"live": 1, "beta": 2})
 
