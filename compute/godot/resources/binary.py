@@ -284,6 +284,9 @@ class _Reader:
             self.lookup = {name: name for name in self.sub_ids}
         spans: list[tuple[int, int]] = []
         for number, (path, offset) in enumerate(table):
+            if number < len(table) - 1 and not path.startswith(_LOCAL):
+                # The engine caches an internal resource under its path, in the place of the file of that name.
+                self.report("binary.structure", f"an internal resource takes the path {quote(path)}", start)
             if not start <= offset < len(self.view):
                 raise self.error("binary.structure", f"the internal resource {quote(path)} is at {offset:#x}")
             self.at = offset

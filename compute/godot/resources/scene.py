@@ -65,7 +65,7 @@ def _read(bundle: DictValue, place: int) -> tuple[list[Node], list[Connection], 
         for _ in range(_count(bundle.get("node_count"), numbers, 6, "nodes"))
     ]
     numbers.done()
-    if nodes and isinstance(base := bundle.get("base_scene"), int):
+    if nodes and isinstance(base := bundle.get("base_scene"), int) and base >= 0:
         nodes[0].instance = _pick(values, base, "the base scene")
     wires = _Cursor(_integers(bundle.get("conns")), "connections")
     count = _count(bundle.get("conn_count"), wires, 6, "connections")
