@@ -3,7 +3,8 @@
 The order of things is what makes it safe beside clean-up and rivals, whatever the moment of a crash:
 
 1. write to an unfinished file, hashing;
-2. *claim*: one transaction that finds the blob live and extends its lease, or takes a storage key for it;
+2. *claim*: one transaction that finds the blob live and extends its lease, or takes a storage key for it and reserves
+   its bytes of the tenant's quota;
 3. commit the object under that key, durably;
 4. *register*: one transaction that makes the blob live, if the claim still stands.
 
@@ -22,7 +23,6 @@ from types import TracebackType
 from typing import Literal, get_args
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Connection
 
 from cloudbaker.catalog import schema as s
@@ -30,7 +30,8 @@ from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.records import UploadKey
 from cloudbaker.catalog.stores import ObjectStore, check_key
 from cloudbaker.catalog.times import Clock
-from cloudbaker.errors import CatalogError, Conflict, NameRefused, StoreError, UsageError
+from cloudbaker.catalog.upsert import insert
+from cloudbaker.errors import CatalogError, Conflict, NameRefused, QuotaExceeded, StoreDamaged, UsageError
 from cloudbaker.model import Blob, check_name, suggest_name
 
 Zone = Literal["vault", "public", "inbox"]
@@ -62,7 +63,7 @@ class Upload:
             _public_key(tenant, hint, "0" * 64, 1)  # refuse bad names before the bytes come, not after
         self._core, self._store, self._clock, self._lease = core, store, clock, lease
         self._tenant, self._zone, self._hint = tenant, zone, hint
-        self._writer = store.writer()
+        self._writer = store.writer(tenant=tenant)
         self._blob: Blob | None = None
 
     @property
@@ -103,7 +104,7 @@ class Upload:
                 return blob
             # Taken: by a rival with the same claim, or by a former life that died before it could register.
             if not self._writer.commit(key) and (found := self._store.stat(key)) and found.size != size:
-                raise StoreError(
+                raise StoreDamaged(
                     f"object {key} is damaged, {found.size} bytes instead of {size}: move it away and upload again",
                     key=key,
                 )
@@ -116,13 +117,19 @@ class Upload:
         )
 
     def _claim(self, sha256: str, size: int) -> tuple[str, bool]:
-        """The storage key for these bytes, and whether they are there."""
-        now = self._clock()
-        blobs, until = s.blobs.c, now + self._lease
-        this = (blobs.tenant == self._tenant, blobs.zone == self._zone, blobs.sha256 == sha256)
-        with self._core.write() as connection:
+        """The storage key for these bytes, and whether they are there. Raises `QuotaExceeded`.
+
+        Here the quota holds: what is claimed is reserved, what a version refers to is used, and both together never
+        pass it. Bytes that are claimed or stored already cost nothing, so the end is the first moment at which it can
+        be said whether they fit.
+        """
+
+        def claim(connection: Connection) -> tuple[str, bool]:
+            now = self._clock()
+            blobs, until = s.blobs.c, now + self._lease
+            this = (blobs.tenant == self._tenant, blobs.zone == self._zone, blobs.sha256 == sha256)
             row = connection.execute(
-                sa.select(blobs.storage_key, blobs.state, blobs.lease_until).where(*this)
+                sa.select(blobs.storage_key, blobs.state, blobs.lease_until).where(*this).with_for_update()
             ).one_or_none()
             if row is not None:
                 if row.lease_until < until:
@@ -130,6 +137,7 @@ class Upload:
                 return row.storage_key, row.state == "live"
             ensure_tenant(connection, self._tenant, now)
             key = self._free_key(connection, sha256)
+            # On Postgres a rival with the same bytes waits here for our end, and then finds our row.
             connection.execute(
                 sa.insert(s.blobs),
                 {
@@ -144,12 +152,17 @@ class Upload:
                     "created_at": now,
                 },
             )
-        return key, False
+            reserve(connection, self._tenant, size)
+            return key, False
+
+        return self._core.transact(claim)
 
     def _register(self, key: str) -> bool:
-        with self._core.write() as connection:
+        def register(connection: Connection) -> bool:
             claimed = sa.update(s.blobs).where(s.blobs.c.storage_key == key)
             return connection.execute(claimed.values(state="live")).rowcount == 1
+
+        return self._core.transact(register)
 
     def _free_key(self, connection: Connection, sha256: str) -> str:
         """A key that no blob has, and none ever had."""
@@ -178,7 +191,29 @@ def _public_key(tenant: str, hint: UploadKey, sha256: str, n: int) -> str:
     return check_key(f"public/{tenant}/{hint.run_id}/{hint.role.value}/{stem}.{sha256[:12]}{name.suffix}")
 
 
+def reserve(connection: Connection, tenant: str, size: int) -> None:
+    """Count bytes as reserved. Raises `QuotaExceeded`, by one byte too."""
+    t = s.tenants.c
+    fits = sa.or_(t.quota_bytes.is_(None), t.used_bytes + t.reserved_bytes + size <= t.quota_bytes)
+    taken = sa.update(s.tenants).where(t.tenant == tenant, fits).values(reserved_bytes=t.reserved_bytes + size)
+    if connection.execute(taken).rowcount == 1:
+        return
+    row = connection.execute(sa.select(t.quota_bytes, t.used_bytes, t.reserved_bytes).where(t.tenant == tenant)).one()
+    free = max(row.quota_bytes - row.used_bytes - row.reserved_bytes, 0)
+    raise QuotaExceeded(
+        f"tenant {tenant} has room for {free:,} bytes more, and this needs {size:,}: delete versions that are not "
+        "needed any more and let clean-up run, or ask the operator for a larger quota",
+        tenant=tenant,
+        bytes=size,
+        free_bytes=free,
+        quota_bytes=row.quota_bytes,
+        used_bytes=row.used_bytes,
+        reserved_bytes=row.reserved_bytes,
+    )
+
+
 def ensure_tenant(connection: Connection, tenant: str, now: datetime) -> None:
     """Make a tenant known; nothing if it is."""
     if connection.execute(sa.select(s.tenants.c.seq).where(s.tenants.c.tenant == tenant)).first() is None:
-        connection.execute(insert(s.tenants).values(tenant=tenant, created_at=now).on_conflict_do_nothing())
+        row = insert(connection, s.tenants).values(tenant=tenant, created_at=now)
+        connection.execute(row.on_conflict_do_nothing())
