@@ -30,6 +30,9 @@ def bake_stages(context: BakeContext, run: StageRunner) -> RunState:
         return _finish(context, RunState.REJECTED, findings=validated.verdict.findings + optimized.findings)
     previewed = run(preview, validated, optimized)
     packaged = run(package, ingested, optimized)
+    if not packaged.files:
+        findings = validated.verdict.findings + optimized.findings + packaged.findings
+        return _finish(context, RunState.REJECTED, findings=findings)
     published = run(publish, ingested, validated, optimized, previewed, packaged)
     return _finish(context, RunState.COMPLETED, version=published.version.number)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloudbaker.bakekey import bake_key
-from cloudbaker.compute.toolchain import versions
 from cloudbaker.errors import LimitExceeded
 from cloudbaker.model import Blob, Finding, Source, Version
 from cloudbaker.tasks.context import BakeContext
-from cloudbaker.tasks.gather import SourceFile, gather, open_source
+from cloudbaker.tasks.gather import SourceFile, open_source
 from cloudbaker.tasks.stage import stage
+from cloudbaker.tasks.targets import target_of
 
 _CHUNK = 1 << 20
 
@@ -27,18 +28,32 @@ class Ingested:
     """The version that already holds this bake, if it is where the channel points."""
     findings: tuple[Finding, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
+    engine: str | None = None
+    """The engine that will bake, in the key."""
+    tools: Mapping[str, str] = field(default_factory=dict)
+    """All tools that touch the bytes, in the key."""
 
 
 @stage("ingest", share=0.05)
 def ingest(context: BakeContext) -> Ingested:
     """Store the sources of the request in the vault and compute the bake key. Nothing is parsed outside the sandbox."""
     request, sources, findings = context.request, context.request.sources, list[Finding]()
+    target = target_of(context.recipe)
+    identity = target.identity(context.recipe)  # first: without its engine nothing need be read
     if request.path is not None:
-        files, findings = gather(Path(request.path), context.do, context.recipe)
+        files, findings = target.gather(Path(request.path), context.do, context.recipe)
         sources = _store(context, files)
-    key = bake_key(sources, context.recipe.hash, versions())
+    key = bake_key(sources, context.recipe.hash, identity.tools, engine=identity.engine)
     size = sum(s.blob.size for s in sources)
-    return Ingested(sources, key, _already_there(context, key), tuple(findings), {"source_bytes": float(size)})
+    return Ingested(
+        sources,
+        key,
+        _already_there(context, key),
+        tuple(findings),
+        {"source_bytes": float(size)},
+        identity.engine,
+        identity.tools,
+    )
 
 
 def _store(context: BakeContext, files: tuple[SourceFile, ...]) -> tuple[Source, ...]:

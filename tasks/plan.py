@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cloudbaker.bakekey import bake_key
 from cloudbaker.catalog.core import Catalog
-from cloudbaker.compute.toolchain import versions
-from cloudbaker.errors import RecipeError
+from cloudbaker.errors import EngineMissing, RecipeError
 from cloudbaker.model import AssetRef, Source, to_json
 from cloudbaker.recipe import Recipe, load_recipe
+from cloudbaker.tasks.targets import Identity, target_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,8 @@ class RebakePlan:
     reasons: dict[str, int] = field(default_factory=dict)
     unknown_recipes: dict[str, int] = field(default_factory=dict)
     """Assets that can't be planned, by the recipe that is nowhere to be found: put it into CLOUDBAKER_RECIPES."""
+    missing_engines: dict[str, int] = field(default_factory=dict)
+    """Assets that can't be planned, by the recipe whose engine is not here: `cloudbaker engines install` fetches it."""
 
     def to_json(self) -> dict[str, Any]:
         """The ``--json`` contract (docs/cli.md)."""
@@ -51,6 +52,7 @@ class RebakePlan:
             "quarantined": self.quarantined,
             "reasons": self.reasons,
             "unknown_recipes": self.unknown_recipes,
+            "missing_engines": self.missing_engines,
             "items": [
                 {
                     "asset": str(i.asset),
@@ -78,7 +80,8 @@ def plan_rebake(catalog: Catalog, *, where: str | None = None, recipe: str | Non
     `where` is an SQL condition over the latest versions (``tenant = 'acme' and size_bytes > 1e6``); `recipe` bakes all
     of them with another recipe than their own.
     """
-    tools, recipes, unknown = versions(), dict[str, Recipe | None](), Counter[str]()
+    recipes, unknown, missing = dict[str, Recipe | None](), Counter[str](), Counter[str]()
+    identities = dict[str, Identity | None]()
     if recipe is not None:
         recipes[recipe] = load_recipe(recipe)
     quarantined = {(q.asset, q.bake_key) for q in catalog.quarantined()}
@@ -91,17 +94,24 @@ def plan_rebake(catalog: Catalog, *, where: str | None = None, recipe: str | Non
         if current is None:
             unknown[name] += 1
             continue
-        key = bake_key(row.sources, current.hash, tools)
+        if name not in identities:
+            identities[name] = _identity(current)
+        now = identities[name]
+        if now is None:
+            missing[name] += 1
+            continue
+        key = bake_key(row.sources, current.hash, now.tools, engine=now.engine)
         if key == row.bake_key:
             unchanged += 1
         elif (row.asset, key) in quarantined:
             skipped += 1
         else:
-            reason = _reason(row.recipe, row.recipe_hash, row.tools, current, tools)
+            before = Identity(row.engine, row.tools)
+            reason = _reason(row.recipe, row.recipe_hash, before, current, now)
             channel = "live" if "live" in row.channels else None
             items.append(PlanItem(row.asset, row.number, name, key, reason, row.sources, channel))
     reasons = Counter(item.reason for item in items)
-    return RebakePlan(tuple(items), unchanged, skipped, dict(reasons.most_common()), dict(unknown))
+    return RebakePlan(tuple(items), unchanged, skipped, dict(reasons.most_common()), dict(unknown), dict(missing))
 
 
 def _find(name: str) -> Recipe | None:
@@ -111,12 +121,21 @@ def _find(name: str) -> Recipe | None:
         return None
 
 
-def _reason(old_name: str, old_hash: str, old_tools: Mapping[str, str], new: Recipe, tools: Mapping[str, str]) -> str:
+def _identity(recipe: Recipe) -> Identity | None:
+    try:
+        return target_of(recipe).identity(recipe)
+    except EngineMissing:
+        return None
+
+
+def _reason(old_name: str, old_hash: str, old: Identity, new: Recipe, now: Identity) -> str:
     if old_name != new.name:
         return f"recipe {old_name} → {new.name}"
     reasons = [f"recipe {new.name} changed"] if old_hash != new.hash else []
-    for name in sorted(old_tools.keys() | tools.keys()):
-        before, after = old_tools.get(name, "none"), tools.get(name, "none")
+    if old.engine != now.engine:
+        reasons.append(f"engine {old.engine or 'none'} → {now.engine or 'none'}")
+    for name in sorted(old.tools.keys() | now.tools.keys()):
+        before, after = old.tools.get(name, "none"), now.tools.get(name, "none")
         if before != after:
             reasons.append(f"{name} {before} → {after}")
     return ", ".join(reasons) or "sources changed"

@@ -26,7 +26,7 @@ class Previewed:
 @stage("preview", share=0.25, retries=0)
 def preview(context: BakeContext, validated: Validated, optimized: Optimized) -> Previewed:
     """Render the model before and after. A model that can't be drawn is no reason not to publish: it is a finding."""
-    if not context.request.previews:
+    if not context.request.previews or not validated.model:
         return Previewed(skipped=True)
     if context.previewer is None:
         return Previewed(findings=(_absent(context.previewer_absent),), skipped=True)

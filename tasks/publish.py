@@ -7,7 +7,6 @@ from pathlib import Path
 
 from cloudbaker.catalog.core import UploadKey
 from cloudbaker.compute.package import MANIFEST
-from cloudbaker.compute.toolchain import versions
 from cloudbaker.media import media_type
 from cloudbaker.model import Artifact, Publication, Role, Version
 from cloudbaker.tasks.context import BakeContext
@@ -39,12 +38,13 @@ def publish(
     packaged: Packaged,
 ) -> Published:
     """A crash between any two steps leaves nothing half-visible: unreferenced objects are swept later."""
-    by_name = {v["name"]: v for v in optimized.variants}
+    by_name = {v["name"]: v for v in (*optimized.variants, *packaged.variants)}
     device = "cuda" if any(str(t.get("device", "")).startswith("cuda") for t in optimized.textures) else "cpu"
     artifacts = []
     for name, data in {**packaged.files, **previewed.pictures}.items():
         known = by_name.get(name, {})
         role = Role.MODEL_3D if name in by_name else Role.BUNDLE if name == MANIFEST else Role.IMAGE
+        role = packaged.roles.get(name, role)
         with context.catalog.upload(
             context.request.asset.tenant, "public", key_hint=UploadKey(context.run.run_id, role, name)
         ) as upload:
@@ -67,11 +67,16 @@ def publish(
             bake_key=ingested.bake_key,
             recipe=context.recipe.name,
             recipe_hash=context.recipe.hash,
-            engine=None,
-            tools=versions(),
+            engine=ingested.engine,
+            tools=dict(ingested.tools),
             sources=ingested.sources,
             artifacts=tuple(artifacts),
-            findings=(*validated.verdict.findings, *optimized.findings, *previewed.findings),
+            findings=(
+                *validated.verdict.findings,
+                *optimized.findings,
+                *previewed.findings,
+                *packaged.findings,
+            ),
             losses=optimized.losses,
             metrics={
                 **ingested.metrics,

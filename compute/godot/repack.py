@@ -1,0 +1,166 @@
+"""Make of an exported pack one that may be loaded into a game: everything under ``res://mods/<id>/``, nothing more.
+
+An export also holds the bake project's own files: settings, and caches of classes and UIDs that would shadow the game's.
+They are dropped. Baked files lie in ``.import`` or ``.godot`` where the packs of two mods would collide; they move to
+``res://mods/<id>/.baked/``, and the ``.import`` and ``.remap`` files that lead to them are written anew with nothing in
+them but the way there. What an engine did not import has an ``.import`` that leads nowhere, whatever its exit status
+said: that is found here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cloudbaker.compute.godot import godot3, godot4
+from cloudbaker.compute.godot.adapter import config_text
+from cloudbaker.compute.godot.pck import Pck, PckError, read_pck, write_pck
+from cloudbaker.compute.godot.paths import RES
+from cloudbaker.compute.job import Inputs, JobResult, Params
+from cloudbaker.model import Finding, Severity, to_json
+
+BAKED = ".baked"
+"""Folder of the baked files below the mod's."""
+_GUIDES = (".import", ".remap")
+_GUIDE_BYTES = 1 << 20
+_LINE = re.compile(r'^(importer|type|path(?:\.[a-z0-9_]+)?)="([^"\\]*)"$')
+
+
+@dataclass(slots=True)
+class Repacked:
+    """The files of a pack that keeps to its place."""
+
+    files: dict[str, bytes | memoryview] = field(default_factory=dict)
+    """By path without ``res://``."""
+    findings: list[Finding] = field(default_factory=list)
+    unstable: list[str] = field(default_factory=list)
+    """Files that the engine writes differently each time."""
+
+
+def repack(
+    pack: Pck,
+    mod: str,
+    *,
+    sources: set[str],
+    vram: Mapping[str, tuple[str, bytes | memoryview]] | None = None,
+) -> Repacked:
+    """The files of an exported pack, moved under ``mods/<mod>/``.
+
+    `sources` are the files of the project that must be in it (below the mod's folder), imported or as they are. `vram`
+    gives textures of our own instead of the engine's: source path → (format's name, ``.ctex``).
+    """
+    adapter = godot3 if pack.engine[0] == 3 else godot4
+    home, result = f"mods/{mod}/", Repacked()
+    entries = {entry.path.removeprefix(RES): entry for entry in pack.entries}
+    moved: dict[str, str] = {}
+    for path, entry in entries.items():
+        if path in adapter.DROPPED:
+            continue
+        if path.startswith(adapter.IMPORTED):
+            moved[path] = f"{home}{BAKED}/{path.rsplit('/', 1)[1]}"
+        elif not path.startswith(home):
+            result.findings.append(
+                _finding("engine.stray-file", path, "the engine packed a file from outside of the mod", "report this")
+            )
+        elif not path.endswith(_GUIDES):
+            result.files[path] = pack.view(entry)
+    used = set[str]()
+    for path, entry in entries.items():
+        if not path.startswith(home) or not path.endswith(_GUIDES):
+            continue
+        source = path.rsplit(".", 1)[0]
+        if entry.size > _GUIDE_BYTES:
+            result.findings.append(_finding("engine.guide", path, "an import file is far too long", "report this"))
+            continue
+        guide = _read_guide(pack.read(entry).decode("utf-8", "replace"))
+        targets = {key: value for key, value in guide.items() if key.startswith("path")}
+        missing = [target for target in targets.values() if target.removeprefix(RES) not in moved]
+        if not targets or missing:
+            result.findings.append(
+                _finding(
+                    "engine.not-imported",
+                    source.removeprefix(home),
+                    "the engine could not import the file",
+                    "repair the file, or export it again; other findings may say what is wrong with it",
+                )
+            )
+            continue
+        own = (vram or {}).get(source.removeprefix(home))
+        if own is not None:
+            name, texture = own
+            place = moved[next(iter(targets.values())).removeprefix(RES)]
+            result.files[place] = texture
+            guide = {k: v for k, v in guide.items() if not k.startswith("path")} | {f"path.{name}": RES + place}
+            used.add(place)
+        else:
+            for key, target in targets.items():
+                old = target.removeprefix(RES)
+                guide[key] = RES + moved[old]
+                result.files[moved[old]] = pack.view(entries[old])
+                used.add(moved[old])
+        remap = {key: f'"{value}"' for key, value in guide.items()}
+        if any(key.startswith("path.") for key in guide):
+            formats = ", ".join(f'"{key[5:]}"' for key in guide if key.startswith("path."))
+            remap["metadata"] = f'{{\n"imported_formats": [{formats}],\n"vram_texture": true\n}}'
+        result.files[path] = config_text({"remap": remap}).encode()
+    for path in sorted(sources):
+        whole = home + path
+        if not {whole, f"{whole}.import", f"{whole}.remap"} & result.files.keys() and not any(
+            finding.place == path for finding in result.findings
+        ):
+            result.findings.append(
+                _finding("engine.left-out", path, "the engine did not pack the file", "remove it, or report this")
+            )
+    result.unstable = sorted(adapter.unstable(result.files))
+    return result
+
+
+def repack_job(inputs: Inputs, params: Params) -> JobResult:
+    """Move an exported pack to its place.
+
+    Inputs ``pack`` and the textures of our own; params ``mod``, ``sources`` (paths), ``format`` and ``engine`` of the
+    pack to write, ``vram`` (``{source: [format, input]}``). Value: ``{"files": [{path, bytes, sha256}], "findings",
+    "unstable"}``; the file ``mod.pck``, which is left out where a finding is an error.
+    """
+    try:
+        pack = read_pck(inputs["pack"])
+    except PckError as error:
+        finding = Finding(
+            "engine.bad-pack", Severity.ERROR, "", f"the pack that the engine wrote: {error.message}", "report this"
+        )
+        return JobResult({"files": [], "findings": [to_json(finding)], "unstable": []})
+    vram = {path: (str(name), inputs[key]) for path, (name, key) in params.get("vram", {}).items()}
+    made = repack(pack, params["mod"], sources=set(params["sources"]), vram=vram)
+    value = {
+        "files": [
+            {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for path, data in sorted(made.files.items())
+        ],
+        "findings": [to_json(finding) for finding in made.findings],
+        "unstable": made.unstable,
+    }
+    if any(finding.severity is Severity.ERROR for finding in made.findings):
+        return JobResult(value)
+    target = io.BytesIO()
+    major, minor, patch = params["engine"]
+    write_pck(made.files, target, format=int(params["format"]), engine=(major, minor, patch))
+    return JobResult(value, {"mod.pck": target.getbuffer()})
+
+
+def _read_guide(text: str) -> dict[str, str]:
+    """importer, type and paths of an ``.import`` or ``.remap`` file that an engine wrote."""
+    found, section = {}, ""
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.startswith("["):
+            section = line
+        elif section == "[remap]" and (match := _LINE.match(line)):
+            found[match[1]] = match[2]
+    return found
+
+
+def _finding(code: str, place: str, message: str, remedy: str) -> Finding:
+    return Finding(code, Severity.ERROR, place, message, remedy)

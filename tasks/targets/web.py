@@ -1,0 +1,147 @@
+"""The web: one model as one GLB, its images encoded each on its own, levels of detail, a bundle with a manifest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from cloudbaker.compute.npm import validator_js
+from cloudbaker.compute.package import MANIFEST, build_manifest
+from cloudbaker.compute.toolchain import versions
+from cloudbaker.errors import SandboxJobError
+from cloudbaker.model import Loss, Verdict, VerdictKind
+from cloudbaker.recipe import Recipe
+from cloudbaker.tasks.context import BakeContext
+from cloudbaker.tasks.gather import findings_of, gather
+from cloudbaker.tasks.ingest import Ingested, blob_input
+from cloudbaker.tasks.optimize import Optimized
+from cloudbaker.tasks.package import Packaged, signed
+from cloudbaker.tasks.targets import Identity
+from cloudbaker.tasks.validate import Validated
+
+__all__ = ["gather", "identity", "optimize", "package", "validate"]
+
+
+def identity(_recipe: Recipe) -> Identity:
+    """The tools of a bake; the web has no engine."""
+    return Identity(None, versions())
+
+
+def validate(context: BakeContext, ingested: Ingested) -> Validated:
+    """Bring the sources into one GLB, check it with our own eyes and then with the official validator's."""
+    limits = context.recipe.limits.model_dump(mode="json", exclude_none=True)
+    findings = list(ingested.findings)
+    if Verdict.of(tuple(findings)).kind is VerdictKind.REJECT:
+        return Validated(Verdict.of(tuple(findings)))
+    main = ingested.sources[0].name
+    whole = context.do(
+        context.job(
+            "gltf.intake:to_glb_job",
+            {s.name: blob_input(context, s.blob) for s in ingested.sources},
+            main=main,
+            limits=limits,
+        )
+    )
+    findings += findings_of(whole.value["findings"])
+    model = whole.files.get("model.glb")
+    if model is None:
+        return Validated(Verdict.of(tuple(findings)))
+    checked = context.do(
+        context.job("gltf.validate:validate_job", {"model.glb": model, "validator.js": validator_js()}, limits=limits)
+    )
+    findings += findings_of(checked.value["findings"])
+    verdict = Verdict.of(tuple(findings))
+    facts = checked.value["facts"]
+    return Validated(
+        verdict,
+        model if verdict.kind is not VerdictKind.REJECT else b"",
+        facts,
+        {f"source_{k}": float(facts[k]) for k in ("triangles", "vertices", "images", "animations") if k in facts},
+    )
+
+
+def optimize(context: BakeContext, validated: Validated) -> Optimized:
+    """One job takes the model apart, one per image encodes it (on a GPU where there is one), one assembles."""
+    recipe = context.recipe
+    unpacked = context.do(context.job("gltf.optimize:unpack_job", {"model.glb": validated.model}))
+    images = unpacked.value["images"] if recipe.textures.format != "keep" else []
+    encoded = context.do_all(
+        [
+            context.job(
+                "textures.encode:encode_job",
+                {"image": unpacked.files[image["file"]]},
+                gpu=True,
+                slot_class=image["slot_class"],
+                limits={"image_pixels": recipe.limits.image_pixels},
+                **recipe.textures.model_dump(mode="json"),
+            )
+            for image in images
+        ]
+    )
+    findings = [
+        replace(finding, place=f"/images/{image['index']}")
+        for image, outcome in zip(images, encoded, strict=True)
+        for finding in findings_of(outcome.value["findings"])
+    ]
+    if Verdict.of(tuple(findings)).kind is VerdictKind.REJECT:
+        return Optimized({}, [], [], (), tuple(findings))
+    inputs: dict[str, Path | bytes | memoryview] = {"model.glb": validated.model}
+    replaced, textures = [], []
+    for image, outcome in zip(images, encoded, strict=True):
+        before = len(unpacked.files[image["file"]])
+        new = outcome.files.get("image")
+        textures.append({**image, **outcome.value, "bytes_before": before, "bytes": len(new) if new else before})
+        if new is not None:
+            inputs[image["file"]] = new
+            replaced.append({"index": image["index"], "file": image["file"], "mime": outcome.value["mime"]})
+    assembled = context.do(
+        context.job(
+            "gltf.optimize:assemble_job",
+            inputs,
+            images=replaced,
+            meshes=recipe.meshes.model_dump(mode="json"),
+            lods=[lod.model_dump(mode="json") for lod in recipe.lods],
+        )
+    )
+    variants = assembled.value["variants"]
+    return Optimized(
+        assembled.files,
+        variants,
+        textures,
+        tuple(Loss(**loss) for loss in assembled.value["losses"]),
+        tuple(findings),
+        {f"{v['variant']}_bytes": float(v["bytes"]) for v in variants},
+    )
+
+
+def package(context: BakeContext, ingested: Ingested, optimized: Optimized) -> Packaged:
+    """Nothing that the official validator finds fault with is packaged: the run fails instead."""
+    checked = context.do(
+        context.job("gltf.validate:check_outputs_job", {**optimized.files, "validator.js": validator_js()})
+    ).value
+    for name, result in checked.items():
+        if result["errors"] or result["decompressed_errors"]:
+            raise SandboxJobError(
+                f"the baked {name} did not pass the official validator, so nothing was published; this is a defect of "
+                "Cloud Baker: please report it with the source file",
+                detail=str(result["findings"][:5]),
+            )
+    manifest = build_manifest(
+        asset=context.request.asset,
+        recipe=context.recipe.name,
+        recipe_hash=context.recipe.hash,
+        bake_key=ingested.bake_key,
+        files=optimized.files,
+        variants=optimized.variants,
+        textures=optimized.textures,
+        losses=optimized.losses,
+    )
+    files = {**optimized.files, MANIFEST: manifest}
+    return Packaged(
+        files,
+        signed(context, ingested, files),
+        {
+            "package_bytes": float(sum(map(len, files.values()))),
+            "validator_errors": float(sum(r["errors"] + r["decompressed_errors"] for r in checked.values())),
+        },
+    )
