@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cloudbaker.compute.gltf.curves import BOUNDS, Curve, deviations, extent, read_curve
 from cloudbaker.compute.gltf.document import Document, DocumentError
 from cloudbaker.compute.gltf.facts import triangles_of
 from cloudbaker.compute.gltf.primitives import TRIANGLE_FAN, TRIANGLES
@@ -60,6 +61,8 @@ class _Comparison:
         self.losses: list[Loss] = []
         self.pairs: set[tuple[str, int, int]] = set()
         self.keys: dict[tuple[int, int], bool] = {}
+        self.bounds = BOUNDS
+        self.extent = extent(source)
         self.references = {(id(holder), key): kind for holder, key, kind in references(source.json)}
 
     def run(self) -> list[Loss]:
@@ -218,12 +221,15 @@ class _Comparison:
         channels = b.get("channels", [])
         if len(channels) < len(a.get("channels", ())):
             self.lose("animation", place, f"has {len(channels)} of {len(a['channels'])} channels")
+        curves: list[tuple[str, Json, Json, str]] = []
         for index, (old, new) in enumerate(zip(a.get("channels", ()), channels, strict=False)):
             here = f"{place}/channels/{index}"
             self.target(here, old.get("target", {}), new.get("target", {}))
             self.walk(here, *({k: v for k, v in c.items() if k not in ("sampler", "target")} for c in (old, new)))
-            if not self.same_curve(a["samplers"][old["sampler"]], b["samplers"][new["sampler"]]):
-                self.lose("animation", here, "moves along another curve")
+            path = str(old.get("target", {}).get("path"))
+            curves.append((here, a["samplers"][old["sampler"]], b["samplers"][new["sampler"]], path))
+        for here in self.other_curves(curves):
+            self.lose("animation", here, "moves along another curve")
 
     def target(self, place: str, a: Json, b: Json) -> None:
         pointer = a.get("extensions", {}).get("KHR_animation_pointer", {}).get("pointer", "")
@@ -236,13 +242,36 @@ class _Comparison:
             a, b = ({key: value for key, value in t.items() if key != "extensions"} for t in (a, b))
         self.walk(f"{place}/target", a, b)
 
-    def same_curve(self, a: Json, b: Json) -> bool:
-        ours, theirs = ({"interpolation": "LINEAR", **s, "input": 0, "output": 0} for s in (a, b))
-        if ours != theirs:
-            return False
+    def other_curves(self, curves: Iterable[tuple[str, Json, Json, str]]) -> list[str]:
+        """Of (place, our sampler, theirs, path) the places where they do not say the same: not the same keys, nor
+        fewer that give the same value at each of ours, within `curves.BOUNDS`."""
+        found = []
+        near: list[tuple[str, Curve, Curve, float]] = []
         places = "/animations/*/samplers/*"
-        times = self.same_keys(a["input"], b["input"], f"{places}/input")
-        return self.same_keys(a["output"], b["output"], f"{places}/output") and times
+        for here, a, b, path in curves:
+            ours, theirs = ({"interpolation": "LINEAR", **s, "input": 0, "output": 0} for s in (a, b))
+            times = self.same_keys(a["input"], b["input"], f"{places}/input")
+            if ours == theirs and self.same_keys(a["output"], b["output"], f"{places}/output") and times:
+                continue
+            pair = self.comparable(a, b, path) if ours == theirs else None
+            if pair is None:
+                found.append(here)
+            else:
+                near.append((here, *pair, self.bounds.of(path, self.extent)))
+        off = deviations([(old, new) for _, old, new, _ in near])
+        found += [here for (here, _, _, bound), far in zip(near, off, strict=True) if far > 1.001 * bound + 1e-9]
+        return found
+
+    def comparable(self, a: Json, b: Json, path: str) -> tuple[Curve, Curve] | None:
+        try:
+            old, new = read_curve(self.source, a, path), read_curve(self.output, b, path)
+        except DocumentError:
+            return None
+        if old.interpolation == "CUBICSPLINE" or old.values.shape[1:] != new.values.shape[1:] or not len(new.times):
+            return None
+        counted = len(old.values) == len(old.times) and len(new.values) == len(new.times)
+        ends = (old.times[0], old.times[-1]) == (new.times[0], new.times[-1])
+        return (old, new) if counted and ends else None
 
     def same_keys(self, i: int, j: int, place: str) -> bool:
         """Whether two accessors hold the same numbers; many channels share their times."""

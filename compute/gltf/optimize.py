@@ -30,7 +30,9 @@ from cloudbaker.compute.gltf.pack import pack
 from cloudbaker.compute.gltf.primitives import Geometry as Arrays
 from cloudbaker.compute.gltf.primitives import Shape, read, shapes, write
 from cloudbaker.compute.gltf.prune import Reserved, prune, reserve
+from cloudbaker.compute.gltf.quantize_animations import quantize_animations
 from cloudbaker.compute.gltf.references import DRACO, MESHOPT, QUANTIZATION
+from cloudbaker.compute.gltf.resample import resample
 from cloudbaker.compute.gltf.textures import encodable_images, replace_images
 from cloudbaker.compute.job import Inputs, JobResult, Params
 from cloudbaker.compute.meshes.draco import DracoOptions
@@ -210,6 +212,16 @@ def _dedup(work: _Work) -> str:
     return f"{before} → {len(work.plain.items('accessors'))} accessors"
 
 
+def _keyframes(work: _Work) -> str:
+    """Leave out keyframes that their neighbours imply, and round the others."""
+    before, after = resample(work.plain)
+    rounded = quantize_animations(work.plain)
+    if after < before or rounded:
+        dedup(work.plain, work.reserved)
+        prune(work.plain, work.reserved)
+    return f"{before} → {after} keyframes, {rounded} accessors rounded"
+
+
 def _simplify(work: _Work) -> str:
     """Make the levels of detail, each from the full geometry."""
     for lod in work.lods:
@@ -260,6 +272,7 @@ STEPS: tuple[tuple[str, Callable[[_Work], str]], ...] = (
     ("images", _images),
     ("decode", _decode),
     ("dedup and prune", _dedup),
+    ("keyframes", _keyframes),
     ("simplify", _simplify),
     ("compress", _compress),
     ("compress levels", _compress_levels),
