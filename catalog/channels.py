@@ -1,4 +1,4 @@
-"""Channels: movable pointers to versions. A move is a compare-and-swap; history stays."""
+"""Channels: movable pointers to versions. A move is a compare-and-swap under the asset's lock; history stays."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from sqlalchemy.engine import Connection
 
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.engine import Core
-from cloudbaker.catalog.journal import audit, tell
+from cloudbaker.catalog.holds import lock_asset
+from cloudbaker.catalog.journal import Entry, Event, audit_all, many, tell_all
 from cloudbaker.catalog.records import PointerMove
+from cloudbaker.catalog.statements import Statement
 from cloudbaker.errors import Conflict, NotFound
 from cloudbaker.model import AssetRef, check_name
 
@@ -45,74 +47,81 @@ def move_channel(
 ) -> None:
     """See `cloudbaker.catalog.core.Catalog.move_channel`."""
     check_name("channel", channel)
-    with core.write() as connection:
-        v = s.versions.c
-        exists = sa.select(v.seq).where(v.asset == str(asset), v.number == number)
-        if connection.execute(exists).first() is None:
+
+    def move(connection: Connection) -> None:
+        lock_asset(connection, asset)
+        v, c = s.versions.c, s.channels.c
+        version = connection.execute(
+            sa.select(v.deleted_at).where(v.asset == str(asset), v.number == number)
+        ).one_or_none()
+        if version is None or version.deleted_at is not None:
             raise NotFound(
-                f"there is no version {asset}@{number} to point {channel!r} at", asset=str(asset), number=number
+                f"there is no version {asset}@{number} to point {channel!r} at"
+                + ("" if version is None else ": it was deleted"),
+                asset=str(asset),
+                number=number,
             )
-        set_channel(connection, asset, channel, number, now, by=by, why=why, expected=expected)
+        now_at = sa.select(c.number).where(c.asset == str(asset), c.channel == channel)
+        previous: int | None = connection.execute(now_at).scalar()
+        if expected is not None and previous != expected:
+            points = f"points at version {previous}" if previous else "does not exist"
+            raise Conflict(
+                f"channel {channel!r} of {asset} {points} and not at {expected}: somebody moved it; look again",
+                expected=expected,
+                found=previous,
+            )
+        if previous == number:
+            return
+        entry, event = point(connection, asset, channel, previous, number, now, by=by, why=why)
+        tell_all(connection, now, [event])
+        audit_all(connection, now, asset.tenant, [entry])
+
+    core.transact(move)
 
 
-def set_channel(
+_POINT = Statement(
+    lambda insert: (
+        (row := insert(s.channels))
+        .values(
+            {name: sa.bindparam(name) for name in ("asset", "channel", "number", "moved_at", "moved_by")} | {"rev": 1}
+        )
+        .on_conflict_do_update(
+            index_elements=["asset", "channel"],
+            set_={name: row.excluded[name] for name in ("number", "moved_at", "moved_by")}
+            | {"rev": s.channels.c.rev + 1},
+        )
+    )
+)
+
+
+def point(
     connection: Connection,
     asset: AssetRef,
     channel: str,
+    previous: int | None,
     number: int,
     now: datetime,
     *,
     by: str,
     why: str,
     run_id: str | None = None,
-    expected: int | None = None,
-) -> None:
-    """Point a channel at a version inside a transaction. A channel that points there already is left alone.
+) -> tuple[Entry, Event]:
+    """Point a channel at another version inside a transaction that has the asset locked; what to audit and to tell.
 
-    `expected`: the number it must point at now, else `Conflict`.
+    The lock is what makes it a compare-and-swap: `previous` was read under it.
     """
-    c = s.channels.c
-    this = (c.asset == str(asset), c.channel == channel)
-    now_at = connection.execute(sa.select(c.number, c.rev).where(*this)).one_or_none()
-    previous = now_at.number if now_at else None
-    if expected is not None and previous != expected:
-        points = f"points at version {previous}" if previous else "does not exist"
-        raise Conflict(
-            f"channel {channel!r} of {asset} {points} and not at {expected}: somebody moved it; look again",
-            expected=expected,
-            found=previous,
-        )
-    if previous == number:
-        return
-    values = {"number": number, "moved_at": now, "moved_by": by}
-    if now_at is None:
-        connection.execute(sa.insert(s.channels), {"asset": str(asset), "channel": channel, "rev": 1, **values})
-    else:
-        swap = sa.update(s.channels).where(*this, c.rev == now_at.rev).values(rev=now_at.rev + 1, **values)
-        if connection.execute(swap).rowcount != 1:  # can't be while there is one writer; on Postgres it can
-            raise Conflict(f"channel {channel!r} of {asset} was moved by somebody else: look again", asset=str(asset))
-    connection.execute(
-        sa.insert(s.pointer_moves),
-        {
-            "created_at": now,
-            "asset": str(asset),
-            "channel": channel,
-            "number": number,
-            "previous": previous,
-            "moved_by": by,
-            "why": why,
-            "run_id": run_id,
-        },
-    )
-    audit(
-        connection,
-        now,
-        tenant=asset.tenant,
-        who=by,
-        action="move-channel",
-        subject=f"{asset}:{channel}",
-        why=why,
-        run_id=run_id,
-        detail={"from": previous, "to": number},
-    )
-    tell(connection, now, asset, "channel.moved", {"channel": channel, "from": previous, "to": number}, run_id=run_id)
+    _POINT.run(connection, asset=str(asset), channel=channel, number=number, moved_at=now, moved_by=by)
+    move = {
+        "created_at": now,
+        "asset": str(asset),
+        "channel": channel,
+        "number": number,
+        "previous": previous,
+        "moved_by": by,
+        "why": why,
+        "run_id": run_id,
+    }
+    many(connection, s.pointer_moves, [move])
+    entry = Entry(by, "move-channel", f"{asset}:{channel}", why, run_id, {"from": previous, "to": number})
+    event = Event(asset, "channel.moved", {"channel": channel, "from": previous, "to": number}, run_id)
+    return entry, event

@@ -22,6 +22,8 @@ def place_hold(
     core: Core, asset: AssetRef, number: int | None, now: datetime, *, until: datetime | None, by: str, why: str
 ) -> None:
     """See `cloudbaker.catalog.core.Catalog.place_hold`."""
+    if until is not None and until.tzinfo is None:
+        raise UsageError(f"the end of a hold, {until}, has no zone: use datetime.now(UTC) and the like")
     if until is not None and until <= now:
         raise UsageError(f"a hold until {until:%Y-%m-%d %H:%M} has ended before it begins: give a later time, or none")
     h = s.holds.c

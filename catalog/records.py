@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cloudbaker.errors import UsageError
+from cloudbaker.errors import CatalogError, UsageError
 from cloudbaker.model import AssetRef, Dependency, Finding, Role, Run, RunState, Source, Step, Version
 
 
@@ -204,6 +205,19 @@ class Retention:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise UsageError(f"{name} is {value!r}: give a whole number from {least} to {most:,}", name=name)
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any] | None) -> Retention | None:
+        """The policy that is stored. Raises `CatalogError` where this release can't read it."""
+        try:
+            return None if value is None else cls(**value)
+        except (TypeError, UsageError) as error:
+            # A term that is not understood may be the one that keeps a version: take nothing.
+            raise CatalogError(
+                "a retention policy has terms that this release does not know: nothing was deleted; use the release "
+                "that set it, or set it anew with `cloudbaker catalog retention`",
+                detail=str(error),
+            ) from error
 
     def __str__(self) -> str:
         keep = "kept" if self.delete_after_days is None else f"deleted after {self.delete_after_days} days"

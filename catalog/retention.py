@@ -23,7 +23,7 @@ from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.holds import ALL, in_force, lock_asset
 from cloudbaker.catalog.journal import audit, many, tell
 from cloudbaker.catalog.records import Retention
-from cloudbaker.errors import CatalogError, Conflict, NotFound
+from cloudbaker.errors import Conflict, NotFound
 from cloudbaker.model import AssetRef
 
 PRESETS = {"keep": Retention(), "render": Retention(delete_after_days=7, keep_last=0)}
@@ -44,29 +44,7 @@ def set_retention(core: Core, tenant: str, policy: Retention | None, now: dateti
 def retention(core: Core, tenant: str) -> Retention | None:
     """See `cloudbaker.catalog.core.Catalog.retention`."""
     with core.read() as connection:
-        return policy(tenant_settings.row(connection, tenant).retention)
-
-
-def policy(value: Mapping[str, Any] | None) -> Retention | None:
-    """The policy that a tenant's row holds. Raises `CatalogError` where this release can't read it."""
-    try:
-        return None if value is None else Retention(**value)
-    except TypeError as error:
-        # A term that is not understood may be the one that keeps a version: take nothing.
-        raise CatalogError(
-            "a retention policy has terms that this release does not know: nothing was deleted; use the release that "
-            "set it, or set it anew with `cloudbaker catalog retention`",
-            detail=str(error),
-        ) from error
-
-
-def lease(connection: Connection, tenant: str, zone: str, default: timedelta) -> timedelta:
-    """How long an upload that no version refers to is kept: the inbox's time where the tenant's policy names one."""
-    if zone != "inbox":
-        return default
-    value = connection.execute(sa.select(s.tenants.c.retention).where(s.tenants.c.tenant == tenant)).scalar()
-    found = policy(value)
-    return default if found is None else timedelta(hours=found.inbox_hours)
+        return Retention.parse(tenant_settings.row(connection, tenant).retention)
 
 
 # ---- by policy
@@ -92,7 +70,7 @@ def expired(connection: Connection, now: datetime) -> list[Expired]:
     policies = connection.execute(sa.select(t.tenant, t.retention).where(t.retention.is_not(None)).order_by(t.tenant))
     candidates: dict[tuple[str, int], Expired] = {}
     for tenant, value in policies.all():
-        terms = policy(value)
+        terms = Retention.parse(value)
         if terms is None or terms.delete_after_days is None:
             continue
         why = f"retention: older than {terms.delete_after_days} days"

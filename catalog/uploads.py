@@ -27,6 +27,7 @@ from sqlalchemy.engine import Connection
 
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.engine import Core
+from cloudbaker.catalog.leases import lease
 from cloudbaker.catalog.records import UploadKey
 from cloudbaker.catalog.stores import ObjectStore, check_key
 from cloudbaker.catalog.times import Clock
@@ -126,7 +127,7 @@ class Upload:
 
         def claim(connection: Connection) -> tuple[str, bool]:
             now = self._clock()
-            blobs, until = s.blobs.c, now + self._lease
+            blobs, until = s.blobs.c, now + lease(connection, self._tenant, self._zone, self._lease)
             this = (blobs.tenant == self._tenant, blobs.zone == self._zone, blobs.sha256 == sha256)
             row = connection.execute(
                 sa.select(blobs.storage_key, blobs.state, blobs.lease_until).where(*this).with_for_update()
@@ -136,6 +137,9 @@ class Upload:
                     connection.execute(sa.update(s.blobs).where(*this).values(lease_until=until))
                 return row.storage_key, row.state == "live"
             ensure_tenant(connection, self._tenant, now)
+            # It holds the tenant's row from here on, as clean-up does when it buries an object that it found under a
+            # key without a row: a key is never taken and buried at once.
+            reserve(connection, self._tenant, size)
             key = self._free_key(connection, sha256)
             # On Postgres a rival with the same bytes waits here for our end, and then finds our row.
             connection.execute(
@@ -152,7 +156,6 @@ class Upload:
                     "created_at": now,
                 },
             )
-            reserve(connection, self._tenant, size)
             return key, False
 
         return self._core.transact(claim)
