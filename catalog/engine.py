@@ -18,13 +18,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cloudbaker.catalog.schema import HEAD, REVISIONS
-from cloudbaker.errors import CatalogError, CatalogTooNew, CatalogUnavailable, CloudBakerError, UsageError
+from cloudbaker.errors import CatalogError, CatalogTooNew, CloudBakerError, UsageError
 
 T = TypeVar("T")
 
@@ -38,8 +38,10 @@ class Dialect(Protocol):
     engine: sa.Engine
     place: str
     """Where the catalog is, for messages: a path, or host and database. Never a password."""
-    path: Path | None
-    """The file, if it is one."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file, if it is one."""
 
     def exists(self) -> bool:
         """Whether there may be a catalog. Raises `CatalogError` where none can be made."""
@@ -53,11 +55,14 @@ class Dialect(Protocol):
     def writing(self) -> AbstractContextManager[Connection]:
         """A transaction; committed at the end of the block."""
 
-    def typed(self, error: sa.exc.DBAPIError) -> CloudBakerError:
-        """The error that names the remedy."""
+    def typed(self, error: Exception, detail: str) -> CloudBakerError:
+        """The error that names the remedy, for one of the driver."""
 
-    def passes(self, error: sa.exc.DBAPIError) -> bool:
+    def passes(self, error: Exception) -> bool:
         """Whether the transaction is undone and would succeed when done over: a deadlock, a row that was new twice."""
+
+    def lost(self, error: Exception) -> bool:
+        """Whether the connection is gone."""
 
 
 class Core:
@@ -143,17 +148,17 @@ class Core:
                     done = work(connection)
                     committing = True
                 return done
-            except CloudBakerError:
-                raise
-            except (sa.exc.DBAPIError, sa.exc.StatementError) as error:
-                again = isinstance(error, sa.exc.DBAPIError) and (
-                    self.dialect.passes(error)
-                    # Lost before COMMIT was sent: nothing was written. The others in the pool are as dead; once only,
-                    # since a server that is gone is gone.
-                    or (error.connection_invalidated and not committing and tries == 1)
-                )
+            except Exception as error:
+                cause = _of_driver(self.dialect, error)
+                if cause is None:
+                    if refused := _value_error(error):
+                        raise refused from error
+                    raise
+                # Lost before COMMIT was sent: nothing was written. The others in the pool are as dead, so that the next
+                # try connects anew; once only, since a server that is gone is gone.
+                again = self.dialect.passes(cause) or (self.dialect.lost(cause) and not committing and tries == 1)
                 if not again or tries == TRIES:
-                    raise typed(self.dialect, error) from error
+                    raise self.dialect.typed(cause, str(error)) from error
             time.sleep(random.uniform(0, 0.002 * 2**tries))
         raise AssertionError
 
@@ -188,22 +193,25 @@ def translated(dialect: Dialect) -> Iterator[None]:
     """Turns what a database driver raises into the typed error that names the remedy."""
     try:
         yield
-    except CloudBakerError:
+    except Exception as error:
+        cause = _of_driver(dialect, error)
+        if cause is not None:
+            raise dialect.typed(cause, str(error)) from error
+        if refused := _value_error(error):
+            raise refused from error
         raise
-    except (sa.exc.DBAPIError, sa.exc.StatementError) as error:
-        raise typed(dialect, error) from error
 
 
-def typed(dialect: Dialect, error: sa.exc.DBAPIError | sa.exc.StatementError) -> CloudBakerError:
-    """The typed error for one of SQLAlchemy."""
+def _of_driver(dialect: Dialect, error: Exception) -> Exception | None:
+    """What the driver raised, directly (`statements.py`) or by way of SQLAlchemy; None if it is no such error."""
     if isinstance(error, sa.exc.DBAPIError):
-        if error.connection_invalidated:
-            return CatalogUnavailable(
-                f"the connection to the catalog at {dialect.place} was lost: run it again; what was said before is "
-                "not written twice",
-                detail=str(error),
-                place=dialect.place,
-            )
-        return dialect.typed(error)
-    # A value that can't be written: a time without a zone, NaN in JSON.
-    return UsageError(f"the catalog can't hold this value: {error.orig}", detail=str(error))
+        return error.orig if isinstance(error.orig, Exception) else error
+    driver: Any = dialect.engine.dialect.loaded_dbapi
+    return error if isinstance(error, driver.Error) else None
+
+
+def _value_error(error: Exception) -> UsageError | None:
+    """A value that can't be written: a time without a zone, NaN in JSON."""
+    if isinstance(error, sa.exc.StatementError):
+        return UsageError(f"the catalog can't hold this value: {error.orig}", detail=str(error))
+    return None

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
@@ -31,6 +32,10 @@ _QUIET_SECONDS = 5.0
 """Silence after which a pooled connection is asked whether it lives (a round trip) before it is used."""
 _MIGRATION = 0x636C6F756462616B  # "cloudbak"
 """Key of the advisory lock that migrations hold."""
+
+
+_GONE = ("", "57P01", "57P02", "57P03")
+"""SQLSTATEs of a server that shuts down, crashed, or starts up; none where it does not answer at all."""
 
 
 class Postgres:
@@ -85,17 +90,28 @@ class Postgres:
     def writing(self) -> Iterator[Connection]:
         """READ COMMITTED: each statement sees what was committed before it began."""
         with self.engine.begin() as connection:
-            yield connection
+            try:
+                yield connection
+            except psycopg.Error as error:  # from `statements.py`: SQLAlchemy has not seen it
+                if self.lost(error):
+                    connection.invalidate(error)
+                raise
 
-    def passes(self, error: sa.exc.DBAPIError) -> bool:
+    def passes(self, error: Exception) -> bool:
         """Deadlocks, serialization failures, and unique keys that somebody else took in the same moment."""
         return _state(error) in ("40P01", "40001", "23505")
 
-    def typed(self, error: sa.exc.DBAPIError) -> CloudBakerError:
+    def lost(self, error: Exception) -> bool:
+        """Ended by the server (restart, idle timeout), by its crash, or by the network."""
+        if isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout):
+            return True
+        state = _state(error)
+        return isinstance(error, psycopg.OperationalError) and (state in _GONE or state.startswith("08"))
+
+    def typed(self, error: Exception, detail: str) -> CloudBakerError:
         """By the SQLSTATE."""
         state = _state(error)
         facts: dict[str, Any] = {"place": self.place, "sqlstate": state}
-        detail = str(error)
         if state.startswith(("23", "40")):
             return Conflict(
                 "the catalog refused a row that contradicts another: somebody else was first; look again and retry",
@@ -123,24 +139,25 @@ class Postgres:
                 detail=detail,
                 **facts,
             )
-        if isinstance(error, sa.exc.DataError) or state.startswith("22"):
+        if isinstance(error, psycopg.DataError) or state.startswith("22"):
             return UsageError(f"the catalog can't hold this value: {_first_line(error)}", detail=detail, **facts)
-        if isinstance(error, sa.exc.OperationalError) or state.startswith(("08", "53", "57P")):
+        if self.lost(error) or isinstance(error, psycopg.OperationalError):
             return CatalogUnavailable(
-                f"the catalog ({self.place}) can't be reached, or has no connection to spare: check that the server "
-                "runs, and that CLOUDBAKER_CATALOG_URL is right",
+                f"the catalog ({self.place}) can't be reached, has no connection to spare, or dropped ours: check that "
+                "the server runs and that CLOUDBAKER_CATALOG_URL is right, then run this again; what was written is "
+                "not written twice",
                 detail=detail,
                 **facts,
             )
         return CatalogError("the catalog failed; the log holds the details", detail=detail, **facts)
 
 
-def _state(error: sa.exc.DBAPIError) -> str:
-    return getattr(error.orig, "sqlstate", None) or ""
+def _state(error: Exception) -> str:
+    return getattr(error, "sqlstate", None) or ""
 
 
-def _first_line(error: sa.exc.DBAPIError) -> str:
-    return str(error.orig).partition("\n")[0]
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _on_connect(connection: Any, _record: object) -> None:

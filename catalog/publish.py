@@ -1,139 +1,274 @@
-"""Publish: the one transaction that makes a version visible, with everything that belongs to it."""
+"""Publish: the one transaction that makes a version visible, with everything that belongs to it.
+
+Rows are locked in the order assets, blobs, tenant, audit chain, and what decides is read after the lock that guards it:
+on Postgres, where others write meanwhile, two who publish to one asset go one after the other from the first line on,
+and two who publish to assets of one tenant from the audit log on, some round trips before the commit.
+
+Statements are compiled once and run by the driver (`statements.py`): about 20 of them write some 30 rows.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Connection
 
 from cloudbaker.canonical import canonical_sha256
 from cloudbaker.catalog import schema as s
-from cloudbaker.catalog.channels import set_channel
+from cloudbaker.catalog.channels import point
 from cloudbaker.catalog.engine import Core
-from cloudbaker.catalog.journal import audit, many, measured, tell
+from cloudbaker.catalog.journal import Entry, Event, audit_all, many, measured, tell_all
+from cloudbaker.catalog.statements import Rows, Statement, pipelined
 from cloudbaker.catalog.uploads import ensure_tenant
-from cloudbaker.errors import Conflict, IdempotencyMismatch, QuotaExceeded, UsageError
-from cloudbaker.model import AssetRef, Blob, Publication, check_name, to_json
+from cloudbaker.catalog.upsert import insert
+from cloudbaker.errors import Conflict, IdempotencyMismatch, NotFound, UsageError
+from cloudbaker.model import AssetRef, Blob, Dependency, Publication, check_name
 
 
 def publish(core: Core, publication: Publication, now: datetime) -> tuple[int, bool]:
     """The number of the version, and whether it is new. See `cloudbaker.catalog.core.Catalog.publish`."""
-    p, asset = publication, str(publication.asset)
+    _check(publication)
+    request = _request_hash(publication)
+    return core.transact(lambda connection: _publish(connection, publication, request, now))
+
+
+def _check(p: Publication) -> None:
     if p.channel is not None:
         check_name("channel", p.channel)
     for kind, names in (("source", [x.name for x in p.sources]), ("artifact", [x.name for x in p.artifacts])):
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise UsageError(f"two {kind}s of one version are named {twice[0]!r}: names must differ", name=twice[0])
-    key, request = f"publish:{p.run_id}", _request_hash(p)
-    with core.write() as connection:
-        done = connection.execute(
-            sa.select(s.idempotency.c.request_hash, s.idempotency.c.result).where(
-                s.idempotency.c.tenant == p.asset.tenant, s.idempotency.c.key == key
+    for needed in p.dependencies:
+        check_name("dependency kind", needed.kind)
+        if needed.on_asset == p.asset:
+            raise UsageError(f"{p.asset} can't depend on itself: leave that dependency out", on=str(needed.on_asset))
+        if needed.on_asset.tenant != p.asset.tenant:
+            raise UsageError(
+                f"{p.asset} can't depend on {needed.on_asset}, which is another tenant's: publish a copy of it under "
+                f"{p.asset.tenant}",
+                on=str(needed.on_asset),
             )
-        ).one_or_none()
-        if done is not None:
-            if done.request_hash != request:
+    needs = Counter((needed.on_asset, needed.kind) for needed in p.dependencies)
+    if doubled := [(on, kind) for (on, kind), count in needs.items() if count > 1]:
+        on, kind = doubled[0]
+        raise UsageError(f"{p.asset} depends on {on} twice as {kind!r}: name one version of it", on=str(on))
+
+
+def _request_hash(p: Publication) -> str:
+    # What the caller asks for, not what came out: a repeated run measures other times, signs with another nonce and
+    # may have uploaded its previews anew. The bake key stands for the artifacts' bytes.
+    request: dict[str, Any] = {
+        "asset": str(p.asset),
+        "bake_key": p.bake_key,
+        "recipe": p.recipe_hash,
+        "engine": p.engine,
+        "sources": sorted([source.name, source.blob.sha256] for source in p.sources),
+        "channel": p.channel,
+    }
+    if p.dependencies:  # not there at all without: hashes of the first release stay what they are
+        request["dependencies"] = sorted([str(d.on_asset), d.kind, d.on_number or 0] for d in p.dependencies)
+    return canonical_sha256(request)
+
+
+def _publish(connection: Connection, p: Publication, request: str, now: datetime) -> tuple[int, bool]:
+    asset, tenant = str(p.asset), p.asset.tenant
+    key = f"publish:{p.run_id}"
+    references = Counter(x.blob.storage_key for x in (*p.sources, *p.artifacts))
+    with pipelined(connection):
+        newest = _lock_asset(connection, p.asset, now)
+        _lock_needed(connection, p.dependencies)
+        standing = _STANDING.run(
+            connection, tenant=tenant, key=key, asset=asset, newest=newest, channel=p.channel or ""
+        )
+        locked = _lock_blobs(connection, tenant, sorted(references))
+        request_hash, result, bake_key, points_at = standing.one()
+        if request_hash is not None:
+            if request_hash != request:
                 raise IdempotencyMismatch(
                     f"run {p.run_id} has published before, and something else: give each bake a run id of its own",
                     run_id=p.run_id,
                 )
-            return int(done.result["number"]), bool(done.result["created"])
+            return int(result["number"]), bool(result["created"])
 
-        number = _next_number(connection, p.asset, now)
-        newest = number - 1
-        created = not (newest and _bake_key(connection, asset, newest) == p.bake_key)
+        created = newest == 0 or bake_key != p.bake_key
         if created and newest and p.replaces not in (None, newest):
             raise Conflict(
                 f"{asset} has a version {newest} by now: a re-bake of version {p.replaces} is not wanted any more",
                 superseded=True,
                 newest=newest,
             )
+        number = newest + 1 if created else newest
+        entries: list[Entry] = []
+        events: list[Event] = []
         if created:
-            _insert_version(connection, p, number, now)
-        else:
-            number -= 1
-        if p.channel is not None and _may_move(connection, p):
+            added = _refer(connection, references, locked, (*p.sources, *p.artifacts))
+            _insert_version(connection, p, number, added, now)
+            detail = {"bake_key": p.bake_key, "channel": p.channel}
+            entries.append(Entry(p.created_by, "publish", f"{asset}@{number}", p.change_note, p.run_id, detail))
+            told = {"version": number, "bake_key": p.bake_key}
+            events.append(Event(p.asset, "asset.indexed", told, p.run_id))
+        # A re-bake leaves a channel alone that was moved since it was planned.
+        if p.channel is not None and points_at != number and p.replaces in (None, points_at):
             why = p.change_note or f"published by run {p.run_id}"
-            set_channel(connection, p.asset, p.channel, number, now, by=p.created_by, why=why, run_id=p.run_id)
-        connection.execute(
-            sa.insert(s.idempotency),
-            {
-                "tenant": p.asset.tenant,
-                "key": key,
-                "request_hash": request,
-                "result": {"number": number, "created": created},
-                "created_at": now,
-            },
-        )
+            entry, event = point(
+                connection, p.asset, p.channel, points_at, number, now, by=p.created_by, why=why, run_id=p.run_id
+            )
+            entries.append(entry)
+            events.append(event)
+        answer = {"number": number, "created": created}
+        request_row = {"tenant": tenant, "key": key, "request_hash": request, "result": answer, "created_at": now}
+        many(connection, s.idempotency, [request_row])
+        tell_all(connection, now, events)
+        audit_all(connection, now, tenant, entries)
     return number, created
 
 
-def _may_move(connection: Connection, p: Publication) -> bool:
-    """A re-bake leaves a channel alone that was moved since it was planned."""
-    if p.replaces is None:
-        return True
-    c = s.channels.c
-    where = sa.select(c.number).where(c.asset == str(p.asset), c.channel == p.channel)
-    return connection.execute(where).scalar() == p.replaces
+# ---- the asset and what is known
+
+_LOCK_ASSET = Statement(
+    sa.select(s.assets.c.next_version).where(s.assets.c.asset == sa.bindparam("asset")).with_for_update(key_share=True)
+)
+_ALONE = Statement(
+    sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(sa.bindparam("asset", type_=sa.Text), 0)))
+)
 
 
-def _request_hash(p: Publication) -> str:
-    # What the caller asks for, not what came out: a repeated run measures other times, signs with another nonce and
-    # may have uploaded its previews anew. The bake key stands for the artifacts' bytes.
-    return canonical_sha256(
-        {
-            "asset": str(p.asset),
-            "bake_key": p.bake_key,
-            "recipe": p.recipe_hash,
-            "engine": p.engine,
-            "sources": sorted([source.name, source.blob.sha256] for source in p.sources),
-            "channel": p.channel,
-        }
+def _lock_asset(connection: Connection, ref: AssetRef, now: datetime) -> int:
+    """The number of the asset's newest version, 0 if it is new; nobody else publishes to it until we end.
+
+    On Postgres this is the first thing that takes a transaction number, so that these are in the order in which the
+    asset was locked: `tail.py` may cut between them. Two who find the asset new wait for each other without one.
+    """
+    found = _LOCK_ASSET.run(connection, asset=str(ref)).one_or_none()
+    if found is None and connection.dialect.name == "postgresql":
+        _ALONE.run(connection, asset=str(ref))
+        found = _LOCK_ASSET.run(connection, asset=str(ref)).one_or_none()
+    if found is not None:
+        return int(found[0]) - 1
+    ensure_tenant(connection, ref.tenant, now)
+    names = {"tenant": ref.tenant, "project": ref.project, "created_at": now}
+    connection.execute(insert(connection, s.projects).values(**names).on_conflict_do_nothing())
+    many(connection, s.assets, [{"asset": str(ref), "name": ref.name, **names}])
+    return 0
+
+
+def _standing() -> sa.Select[Any]:
+    """What was published before: by this run, as the newest version, in this channel. One row, NULL for what is not."""
+    i, v, c = s.idempotency.c, s.versions.c, s.channels.c
+    asset = sa.bindparam("asset", type_=sa.Text)
+    run = (i.tenant == sa.bindparam("tenant"), i.key == sa.bindparam("key"))
+    # A version that was deleted does not stand in the way of one like it.
+    newest = (v.asset == asset, v.number == sa.bindparam("newest"), v.deleted_at.is_(None))
+    return sa.select(
+        sa.select(i.request_hash).where(*run).scalar_subquery(),
+        sa.select(i.result).where(*run).scalar_subquery(),
+        sa.select(v.bake_key).where(*newest).scalar_subquery(),
+        sa.select(c.number).where(c.asset == asset, c.channel == sa.bindparam("channel")).scalar_subquery(),
     )
 
 
-def _next_number(connection: Connection, ref: AssetRef, now: datetime) -> int:
-    number = connection.execute(sa.select(s.assets.c.next_version).where(s.assets.c.asset == str(ref))).scalar()
-    if number is not None:
-        return int(number)
-    ensure_tenant(connection, ref.tenant, now)
-    names = {"tenant": ref.tenant, "project": ref.project, "created_at": now}
-    connection.execute(insert(s.projects).on_conflict_do_nothing(), names)
-    connection.execute(sa.insert(s.assets), {"asset": str(ref), "name": ref.name, **names})
-    return 1
+_STANDING = Statement(_standing())
 
 
-def _bake_key(connection: Connection, asset: str, number: int) -> str | None:
-    v = s.versions.c
-    return connection.execute(sa.select(v.bake_key).where(v.asset == asset, v.number == number)).scalar()
+# ---- blobs
+
+_KEYS_AT_ONCE = 1024
 
 
-def _insert_version(connection: Connection, p: Publication, number: int, now: datetime) -> None:
+def _lock_blobs(connection: Connection, tenant: str, keys: Sequence[str]) -> list[Rows]:
+    """Rows of (storage key, zone, SHA-256, size, count) of those that are there, locked in the order of their keys."""
+    found = []
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        some = keys[start : start + _KEYS_AT_ONCE]
+        # As many parameters as the next power of two, the last key repeated: ten statements serve every number.
+        size = 1 << (len(some) - 1).bit_length()
+        named = {f"key_{n}": some[min(n, len(some) - 1)] for n in range(size)}
+        found.append(_blobs(size).run(connection, tenant=tenant, **named))
+    return found
+
+
+@cache
+def _blobs(size: int) -> Statement:
+    b = s.blobs.c
+    keys = [sa.bindparam(f"key_{n}", type_=sa.Text) for n in range(size)]
+    return Statement(
+        sa.select(b.storage_key, b.zone, b.sha256, b.size_bytes, b.refcount)
+        .where(b.storage_key.in_(keys), b.tenant == sa.bindparam("tenant"), b.state == "live")
+        .order_by(b.storage_key)
+        .with_for_update(key_share=True)
+    )
+
+
+_REFER = Statement(
+    sa.update(s.blobs)
+    .where(s.blobs.c.storage_key == sa.bindparam("key"))
+    .values(refcount=s.blobs.c.refcount + sa.bindparam("references"))
+)
+_CHARGE = Statement(
+    sa.update(s.tenants)
+    .where(s.tenants.c.tenant == sa.bindparam("this"))
+    .values(
+        used_bytes=s.tenants.c.used_bytes + sa.bindparam("used"),
+        reserved_bytes=s.tenants.c.reserved_bytes - sa.bindparam("reserved"),
+    )
+)
+
+
+def _refer(
+    connection: Connection, references: Counter[str], locked: list[Rows], files: Sequence[Any]
+) -> dict[str, int]:
+    """Count the references, having checked that each blob is there as claimed. Bytes first referred to, by zone."""
+    claimed: dict[str, Blob] = {file.blob.storage_key: file.blob for file in files}
+    rows = [row for some in locked for row in some.all()]
+    added: Counter[str] = Counter()
+    for key, zone, sha256, size, count in rows:
+        if (sha256, size) != (claimed[key].sha256, claimed[key].size):
+            raise Conflict(f"blob {key} is not the one that was uploaded: upload it again", key=key)
+        if count == 0:
+            added[zone] += size
+    if lost := sorted(set(references) - {row[0] for row in rows}):
+        raise Conflict(
+            f"{len(lost)} blob(s) of this version are not in the store any more, {lost[0]} first: their lease ran out "
+            "and clean-up took them; upload them again and publish again",
+            keys=lost,
+        )
+    _REFER.many(connection, [{"key": key, "references": count} for key, count in sorted(references.items())])
+    return dict(sorted(added.items()))
+
+
+# ---- the version
+
+_NEXT = Statement(
+    sa.update(s.assets)
+    .where(s.assets.c.asset == sa.bindparam("this"))
+    .values(next_version=sa.bindparam("following", type_=sa.BigInteger))
+)
+
+
+def _insert_version(connection: Connection, p: Publication, number: int, added: dict[str, int], now: datetime) -> None:
     asset, tenant = str(p.asset), p.asset.tenant
     common = {"created_at": now, "asset": asset, "number": number}
     of_run = {**common, "run_id": p.run_id}
-    connection.execute(sa.update(s.assets).where(s.assets.c.asset == asset).values(next_version=number + 1))
-    connection.execute(
-        sa.insert(s.versions),
-        {
-            **of_run,
-            "tenant": tenant,
-            "bake_key": p.bake_key,
-            "recipe": p.recipe,
-            "recipe_hash": p.recipe_hash,
-            "engine": p.engine,
-            "tools": p.tools,
-            "created_by": p.created_by,
-            "change_note": p.change_note,
-            "size_bytes": sum(a.blob.size for a in p.artifacts),
-        },
-    )
-    connection.execute(sa.insert(s.provenance), {**common, "envelope": p.provenance})
-    usage = _refer(connection, tenant, [x.blob for x in p.sources] + [x.blob for x in p.artifacts])
+    version = {
+        **of_run,
+        "tenant": tenant,
+        "bake_key": p.bake_key,
+        "recipe": p.recipe,
+        "recipe_hash": p.recipe_hash,
+        "engine": p.engine,
+        "tools": p.tools,
+        "created_by": p.created_by,
+        "change_note": p.change_note,
+        "size_bytes": sum(a.blob.size for a in p.artifacts),
+    }
+    _NEXT.run(connection, this=asset, following=number + 1)
+    many(connection, s.versions, [version])
+    many(connection, s.provenance, [{**common, "envelope": p.provenance}])
     many(
         connection,
         s.version_sources,
@@ -155,78 +290,67 @@ def _insert_version(connection: Connection, p: Publication, number: int, now: da
             for x in p.artifacts
         ],
     )
-    many(connection, s.findings, [{**of_run, **to_json(finding)} for finding in p.findings])
-    many(connection, s.losses, [{**of_run, **to_json(loss)} for loss in p.losses])
+    if p.dependencies:
+        _check_needed(connection, p)
+        edges = [{"on_asset": str(d.on_asset), "on_number": d.on_number, "kind": d.kind} for d in p.dependencies]
+        many(connection, s.dependencies, [{**common, **edge} for edge in edges])
+    many(
+        connection,
+        s.findings,
+        [
+            {
+                **of_run,
+                "code": f.code,
+                "severity": f.severity.value,
+                "place": f.place,
+                "message": f.message,
+                "remedy": f.remedy,
+            }
+            for f in p.findings
+        ],
+    )
+    many(connection, s.losses, [{**of_run, "kind": x.kind, "place": x.place, "detail": x.detail} for x in p.losses])
     figures = measured("version", "", p.metrics)
     for artifact in p.artifacts:
         figures += measured("artifact", artifact.name, artifact.metrics)
     many(connection, s.metrics, [{**of_run, **figure} for figure in figures])
-    many(
-        connection,
-        s.usage_events,
-        [
-            {"created_at": now, "tenant": tenant, "asset": asset, "run_id": p.run_id, "kind": "stored_bytes", **zone}
-            for zone in ({"subject": zone, "amount": amount} for zone, amount in sorted(usage.items()))
-        ],
-    )
-    audit(
-        connection,
-        now,
-        tenant=tenant,
-        who=p.created_by,
-        action="publish",
-        subject=f"{asset}@{number}",
-        why=p.change_note,
-        run_id=p.run_id,
-        detail={"bake_key": p.bake_key, "channel": p.channel},
-    )
-    tell(connection, now, p.asset, "asset.indexed", {"version": number, "bake_key": p.bake_key}, run_id=p.run_id)
-
-
-def _refer(connection: Connection, tenant: str, blobs: list[Blob]) -> dict[str, int]:
-    """Count the references, check that each blob is there as claimed, and charge the new ones. Bytes added by zone."""
-    wanted = Counter(blob.storage_key for blob in blobs)
-    by_key = {blob.storage_key: blob for blob in blobs}
-    b = s.blobs.c
-    rows = connection.execute(
-        sa.select(b.storage_key, b.zone, b.sha256, b.size_bytes, b.refcount)
-        .where(b.storage_key.in_(list(wanted)), b.tenant == tenant, b.state == "live")
-        .with_for_update()
-    ).all()
-    for row in rows:
-        if (row.sha256, row.size_bytes) != (by_key[row.storage_key].sha256, by_key[row.storage_key].size):
-            raise Conflict(
-                f"blob {row.storage_key} is not the one that was uploaded: upload it again", key=row.storage_key
-            )
-    if lost := sorted(set(wanted) - {row.storage_key for row in rows}):
-        raise Conflict(
-            f"{len(lost)} blob(s) of this version are not in the store any more, {lost[0]} first: their lease ran out "
-            "and clean-up took them; upload them again and publish again",
-            keys=lost,
-        )
-    if rows:
-        connection.execute(
-            sa.update(s.blobs)
-            .where(b.storage_key == sa.bindparam("key"))
-            .values(refcount=b.refcount + sa.bindparam("references")),
-            [{"key": key, "references": count} for key, count in wanted.items()],
-        )
-    added: Counter[str] = Counter()
-    for row in rows:
-        if row.refcount == 0:
-            added[row.zone] += row.size_bytes
-    if total := added.total():
-        t = s.tenants.c
-        fits = sa.or_(t.quota_bytes.is_(None), t.used_bytes + total <= t.quota_bytes)
-        charged = sa.update(s.tenants).where(t.tenant == tenant, fits).values(used_bytes=t.used_bytes + total)
-        if connection.execute(charged).rowcount != 1:
-            raise QuotaExceeded(
-                f"tenant {tenant} has no room for {total:,} more bytes: delete something, or ask for a larger quota",
-                tenant=tenant,
-                bytes=total,
-            )
-    return dict(added)
+    if added:
+        total = sum(added.values())
+        of_tenant = {"created_at": now, "tenant": tenant, "asset": asset, "run_id": p.run_id, "kind": "stored_bytes"}
+        zones = [{"subject": zone, "amount": amount} for zone, amount in added.items()]
+        many(connection, s.usage_events, [{**of_tenant, **zone} for zone in zones])
+        # What the uploads had reserved. The quota held when they claimed it: nothing can be refused here any more.
+        _CHARGE.run(connection, this=tenant, used=total, reserved=total)
 
 
 def _blob(blob: Blob) -> dict[str, Any]:
     return {"sha256": blob.sha256, "size_bytes": blob.size, "storage_key": blob.storage_key}
+
+
+def _lock_needed(connection: Connection, dependencies: Sequence[Dependency]) -> None:
+    """Keep what the version needs where it is until we end.
+
+    The lock is shared, and no obstacle to who publishes there: two that publish to each other's dependencies do not
+    wait for each other. Who deletes a version locks its asset for good, and waits.
+    """
+    if dependencies:
+        names = sorted({str(needed.on_asset) for needed in dependencies})
+        a = s.assets.c
+        lock = sa.select(a.seq).where(a.asset.in_(names)).order_by(a.asset).with_for_update(read=True, key_share=True)
+        connection.execute(lock).all()
+
+
+def _check_needed(connection: Connection, p: Publication) -> None:
+    """Check that what the version needs is there. Raises `NotFound`."""
+    v = s.versions.c
+    for needed in p.dependencies:
+        there = sa.select(v.seq).where(v.asset == str(needed.on_asset), v.deleted_at.is_(None)).limit(1)
+        if needed.on_number is not None:
+            there = there.where(v.number == needed.on_number)
+        if connection.execute(there).first() is None:
+            on = str(needed.on_asset) if needed.on_number is None else f"{needed.on_asset}@{needed.on_number}"
+            raise NotFound(
+                f"{p.asset} depends on {on}, which does not exist or is deleted: publish that first, or name another "
+                "version",
+                on=on,
+            )

@@ -29,6 +29,14 @@ REVISIONS = ("0001", "0002")
 HEAD = REVISIONS[-1]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970 UTC. A naive time raises ValueError: it would mean something else on another machine."""
+    if moment.tzinfo is None:
+        raise ValueError(f"time {moment} has no zone: use datetime.now(UTC)")
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -38,12 +46,8 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        """A naive time raises ValueError: it would mean something else on another machine."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"time {value} has no zone: use datetime.now(UTC)")
-        return (value - _EPOCH) // timedelta(microseconds=1)
+        """See `microseconds`."""
+        return None if value is None else microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         """The moment, with its zone."""

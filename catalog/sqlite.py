@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
-from cloudbaker.errors import CatalogError, Conflict, StoreError
+from cloudbaker.errors import CatalogError, CloudBakerError, Conflict, StoreError
 
 _BUSY_MS = 60_000
 """Only readers that recover a log, and a person's own sqlite3 shell, ever make us wait here."""
@@ -73,16 +73,18 @@ class Sqlite:
             with connection, connection.begin():
                 yield connection
 
-    def passes(self, error: sa.exc.DBAPIError) -> bool:
+    def passes(self, error: Exception) -> bool:
         """Never: nobody else writes meanwhile, so doing it over would come to the same."""
         return False
 
-    def typed(self, error: sa.exc.DBAPIError) -> CatalogError:
+    def lost(self, error: Exception) -> bool:
+        """Never: it is a file."""
+        return False
+
+    def typed(self, error: Exception, detail: str) -> CloudBakerError:
         """By SQLite's name of the error."""
-        cause: Any = error.orig
-        name = getattr(cause, "sqlite_errorname", "") or ""
+        name = getattr(error, "sqlite_errorname", "") or ""
         facts: dict[str, Any] = {"path": str(self.path), "sqlite": name}
-        detail = str(error)
         if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
             return StoreError(
                 f"the catalog could not be written under {self.path.parent}: the disk is full or failing; free some "

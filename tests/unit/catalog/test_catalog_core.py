@@ -171,7 +171,7 @@ def test_a_quota_is_never_passed_by_one_byte(catalog, helmet):
             connection.execute(sa.update(s.tenants).values(quota_bytes=quota))
 
     limit(2 * size - 1)
-    with pytest.raises(QuotaExceeded, match=f"no room for {size} more bytes"):
+    with pytest.raises(QuotaExceeded, match=r"has room for \d+ bytes more"):
         publish(catalog, helmet, b"54321")
     assert len(catalog.versions(helmet)) == 1
     assert catalog.usage()[0].bytes == size
