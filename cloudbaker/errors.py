@@ -25,10 +25,12 @@
     │   ├── IdempotencyMismatch CB6102          same key, other request
     │   ├── CatalogTooNew     CB6201
     │   ├── CatalogUnavailable CB6202           the database can't be reached, or dropped the connection (retryable)
-    │   └── StoreError        CB6301            the object store failed (OSError, retryable)
-    │       ├── StoreAccess   CB6302            credentials, bucket, permission: it refuses us (not retryable)
-    │       ├── StoreDamaged  CB6303            bytes are not what was stored (not retryable)
-    │       └── StoreKeyError CB6304            the key that encrypts it is missing or another one (not retryable)
+    │   ├── CatalogReplaced   CB6203            the core is not the one that its tables were published from
+    │   ├── StoreError        CB6301            the object store failed (OSError, retryable)
+    │   │   ├── StoreAccess   CB6302            credentials, bucket, permission: it refuses us (not retryable)
+    │   │   ├── StoreDamaged  CB6303            bytes are not what was stored (not retryable)
+    │   │   └── StoreKeyError CB6304            the key that encrypts it is missing or another one (not retryable)
+    │   └── SinkUnavailable   CB6401            nobody can be told of events now (retryable)
     ├── SignatureInvalid      CB7001   exit 3   a package is not what its signature says
     └── Cancelled             CB9001   exit 130 stopped on request
 
@@ -239,6 +241,12 @@ class CatalogUnavailable(CatalogError):
     retryable = True
 
 
+class CatalogReplaced(CatalogError):
+    """The core is not the one that the published tables were written from."""
+
+    code = "CB6203"
+
+
 class StoreError(CatalogError, OSError):
     """The object store failed."""
 
@@ -265,6 +273,13 @@ class StoreKeyError(StoreError):
 
     code = "CB6304"
     retryable = False
+
+
+class SinkUnavailable(CatalogError):
+    """A receiver of events can't be reached; they wait, and none is lost."""
+
+    code = "CB6401"
+    retryable = True
 
 
 class SignatureInvalid(CloudBakerError):
