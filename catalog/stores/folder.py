@@ -15,6 +15,10 @@ from typing import BinaryIO
 from cloudbaker.catalog.stores.base import ObjectInfo, check_key
 from cloudbaker.errors import NotFound, StoreError
 
+UNFINISHED = ".unfinished"
+KEYS = ".keys"
+"""Folders that are the store's own; no object's key can begin so."""
+
 
 class FolderStore:
     """Objects as files of a folder, the key as the path below it.
@@ -27,7 +31,7 @@ class FolderStore:
         """Creates the folder (mode 700). Raises `StoreError`."""
         self.root = root.absolute()
         self.url = f"folder:{self.root}"
-        self._unfinished = self.root / ".unfinished"
+        self._unfinished = self.root / UNFINISHED
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._unfinished.mkdir(mode=0o700, exist_ok=True)
@@ -36,11 +40,11 @@ class FolderStore:
 
     def writer(self, *, tenant: str = "") -> FolderWriter:
         """Begin a new object."""
-        return FolderWriter(self, self._unfinished / uuid.uuid4().hex)
+        return FolderWriter(self, self._new_path())
 
     def open(self, key: str, *, offset: int = 0) -> BinaryIO:
         """Read from `offset` on."""
-        path = self.path(key)
+        path = self._file(key)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             file = open(fd, "rb")  # noqa: SIM115 (the caller closes it)
@@ -53,11 +57,11 @@ class FolderStore:
 
     def stat(self, key: str) -> ObjectInfo | None:
         """Size and time of an object."""
-        return _info(key, self.path(key))
+        return _info(key, self._file(key))
 
     def delete(self, key: str) -> bool:
         """Remove an object, and the folders that it leaves empty."""
-        path = self.path(key)
+        path = self._file(key)
         try:
             path.unlink()
         except FileNotFoundError:
@@ -89,14 +93,16 @@ class FolderStore:
                 key = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.is_dir(follow_symlinks=False):
                     inside = f"{key}/"
-                    if entry.name != ".unfinished" and (inside.startswith(prefix) or prefix.startswith(inside)):
+                    if entry.name not in (UNFINISHED, KEYS) and (
+                        inside.startswith(prefix) or prefix.startswith(inside)
+                    ):
                         folders.append(key)
                 elif key.startswith(prefix) and (info := _info(key, Path(entry.path))):
                     yield info
 
-    def path(self, key: str) -> Path:
+    def path(self, key: str) -> Path | None:
         """The file of an object, there or not."""
-        return self.root / check_key(key)
+        return self._file(key)
 
     def unfinished(self) -> Iterator[ObjectInfo]:
         """Writers whose process died, and those still at work: tell them apart by age."""
@@ -111,6 +117,12 @@ class FolderStore:
         except FileNotFoundError:
             return False
         return True
+
+    def _file(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+    def _new_path(self) -> Path:
+        return self._unfinished / uuid.uuid4().hex
 
 
 class FolderWriter:
@@ -130,15 +142,18 @@ class FolderWriter:
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Append."""
         view = memoryview(data).cast("B")
+        self._append(view)
+        self._hash.update(view)
+        self.size += len(view)
+        return len(view)
+
+    def _append(self, view: memoryview) -> None:
         done = 0
         try:
             while done < len(view):
                 done += os.write(self._fd, view[done : done + (64 << 20)])
         except OSError as error:
             raise _failed(error, self._store.root, "write to") from error
-        self._hash.update(view)
-        self.size += done
-        return done
 
     def sha256(self) -> str:
         """Hex SHA-256 so far."""
@@ -146,7 +161,7 @@ class FolderWriter:
 
     def commit(self, key: str) -> bool:
         """Link it to its place."""
-        path = self._store.path(key)
+        path = self._store._file(key)
         try:
             os.fsync(self._fd)
             while True:

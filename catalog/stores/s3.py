@@ -201,7 +201,8 @@ def _client(options: S3Options) -> S3Client:
         # Servers with an address of their own seldom have a DNS name for each bucket.
         s3={"addressing_style": "path" if options.endpoint else "auto"},
     )
-    return Session().client("s3", endpoint_url=options.endpoint or None, config=config)
+    client: S3Client = Session().client("s3", endpoint_url=options.endpoint or None, config=config)
+    return client
 
 
 class _Reader(io.RawIOBase):

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -151,7 +151,7 @@ class S3Writer:
                     **self._at(self._staging),
                     UploadId=self._upload_id,
                     PartNumber=number,
-                    Body=body,
+                    Body=cast(bytes, body),  # a bytearray, which boto3's types leave out
                     ChecksumAlgorithm="SHA256",
                     ChecksumSHA256=digest,
                 )
