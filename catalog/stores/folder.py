@@ -93,9 +93,8 @@ class FolderStore:
                 key = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.is_dir(follow_symlinks=False):
                     inside = f"{key}/"
-                    if entry.name not in (UNFINISHED, KEYS) and (
-                        inside.startswith(prefix) or prefix.startswith(inside)
-                    ):
+                    ours = entry.name in (UNFINISHED, KEYS)
+                    if not ours and (inside.startswith(prefix) or prefix.startswith(inside)):
                         folders.append(key)
                 elif key.startswith(prefix) and (info := _info(key, Path(entry.path))):
                     yield info
