@@ -316,8 +316,8 @@ def _squeeze(data: bytes, compression: str) -> bytes:
     if compression == "zstd":
         return zstandard.compress(data)
     if compression == "fastlz":
-        return fastlz(data)
-    squeezer = zlib.compressobj(wbits=-15 if compression == "deflate" else 31)
+        return fastlz(data.ljust(16, b"\0"))
+    squeezer = zlib.compressobj(wbits=15 if compression == "deflate" else 31)
     return squeezer.compress(data) + squeezer.flush()
 
 

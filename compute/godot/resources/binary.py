@@ -57,12 +57,14 @@ _LOCAL = "local://"
 class BinaryLimits:
     """What a binary resource may hold before it is refused."""
 
-    bytes: int = 512 << 20
+    bytes: int = 256 << 20
     """After unpacking."""
     values: int = 2_000_000
     strings: int = 200_000
     """Of the string table; each of the others may have as many entries."""
     depth: int = 100
+    path_bytes: int = 1 << 16
+    """Of a node path: its parts are named by number, so that 200 KB could say 100 GB."""
 
 
 # Variant types by number: numbers of a fixed count, as (constructor, count, struct code). `r` is a float, or a double
@@ -120,7 +122,7 @@ def parse_binary(
         view = memoryview(data).cast("B")
         magic = bytes(view[:4])
         if magic == compression.MAGIC:
-            view = memoryview(MAGIC + compression.unpack_rscc(view, limit=limits.bytes))
+            view = memoryview(compression.unpack_rscc(view, limit=limits.bytes, magic=MAGIC))
         elif magic != MAGIC:
             raise ResourceError("binary.bad-magic", f"the file begins with {quote(magic)}")
         reader = _Reader(view, limits, resource, report)
@@ -386,7 +388,8 @@ class _Reader:
                 count = self.shared_count(8 if pairs else 4)
                 return _Open(count * 2 if pairs else count, pairs, place)
             case 34:
-                count = self.count("strings", 4, self.limits.values)
+                count = self.count("strings", 4, self.limits.values - self.values)
+                self.values += count
                 return Construct("PackedStringArray", place, args=tuple(self.string() for _ in range(count)))
             case 40:
                 return int(self.take("q"))
@@ -426,9 +429,16 @@ class _Reader:
         subnames = rest & 0x7FFF
         if self.resource.format < 3:
             subnames += 1
-        path = "/".join(self.name() for _ in range(names))
-        tail = "".join(":" + self.name() for _ in range(subnames))
-        return NodePath(("/" if rest & 0x8000 else "") + path + tail)
+        place = self.at
+        parts: list[str] = ["/"] if rest & 0x8000 else []
+        length = 0
+        for number in range(names + subnames):
+            part = self.name()
+            length += len(part) + 1
+            if length > self.limits.path_bytes:
+                raise self.error("binary.too-large", "a node path is too long", place)
+            parts += (":" if number >= names else "/" if number else "", part)
+        return NodePath("".join(parts))
 
     def object(self, place: int) -> Value:
         """A reference to a resource, or nothing."""

@@ -24,8 +24,8 @@ _FASTLZ_MAX_DISTANCE = 8191
 Buffer = bytes | bytearray | memoryview
 
 
-def unpack_rscc(data: Buffer, *, limit: int) -> bytes:
-    """The unpacked stream of a compressed resource, of at most `limit` bytes. Raises `ResourceError`."""
+def unpack_rscc(data: Buffer, *, limit: int, magic: bytes = b"") -> bytearray:
+    """`magic` and the unpacked stream of a compressed resource, of at most `limit` bytes. Raises `ResourceError`."""
     view = memoryview(data).cast("B")
     if len(view) < 16:
         raise ResourceError("binary.truncated", "the file ends inside its header")
@@ -41,7 +41,7 @@ def unpack_rscc(data: Buffer, *, limit: int) -> bytes:
         raise ResourceError("binary.truncated", f"the table of {count:,} blocks leaves the file")
     sizes = struct.unpack_from(f"<{count}I", view, 16)
     at = 16 + 4 * count
-    out = bytearray()
+    out = bytearray(magic)
     for number, size in enumerate(sizes):
         wanted = min(block, total - number * block)
         packed = view[at : at + size]
@@ -53,7 +53,7 @@ def unpack_rscc(data: Buffer, *, limit: int) -> bytes:
             out += _block(_MODES[mode], packed, wanted, number)
     if bytes(view[at:]) not in (b"", MAGIC):
         raise ResourceError("binary.structure", f"{len(view) - at:,} bytes follow after the last block")
-    return bytes(out)
+    return out
 
 
 def _block(unpack: Callable[[memoryview, int], bytes], packed: memoryview, wanted: int, number: int) -> bytes:
@@ -79,8 +79,14 @@ def _zstd(packed: memoryview, wanted: int) -> bytes:
         return stream.read(wanted + 1)
 
 
+def _fastlz(packed: memoryview, wanted: int) -> bytes:
+    # FastLZ takes no less than 16 bytes, so the engine fills shorter blocks up before it packs them.
+    data = unpack_fastlz(packed, max(wanted, 16))
+    return data[:wanted] if wanted < 16 else data
+
+
 def unpack_fastlz(packed: Buffer, wanted: int) -> bytes:
-    """FastLZ, levels 1 and 2, of exactly `wanted` bytes. Raises ValueError.
+    """FastLZ, levels 1 and 2, of at most `wanted` bytes. Raises ValueError.
 
     The format is of the FastLZ block specification (ariya.github.io/FastLZ): the top three bits of the first byte are
     the level; then literal runs (top bits 000) and matches of a length and a distance.
@@ -139,8 +145,8 @@ def unpack_fastlz(packed: Buffer, wanted: int) -> bytes:
 
 
 _MODES: dict[int, Callable[[memoryview, int], bytes]] = {
-    0: unpack_fastlz,
-    1: _zlib(-15),
+    0: _fastlz,
+    1: _zlib(15),
     2: _zstd,
     3: _zlib(31),
 }

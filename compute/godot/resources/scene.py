@@ -8,6 +8,7 @@ same, so that a scene can hide in a ``.tres``; here it becomes nodes and connect
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from cloudbaker.compute.godot.resources.tree import (
     ArrayValue,
@@ -21,6 +22,7 @@ from cloudbaker.compute.godot.resources.tree import (
 )
 
 Report = Callable[[str, str, int], None]
+T = TypeVar("T")
 
 _NO_TYPE = 0x7FFFFFFF
 _PLACEHOLDER = 1 << 30
@@ -30,6 +32,9 @@ _PATH_PROPERTY = 1 << 30
 _NO_PARENT = 0x7FFFFFFF
 _ID_IS_PATH = 1 << 30
 _ID_MASK = (1 << 24) - 1
+_MAX_PATH = 4096
+"""Bytes of a node's path: a chain of 100,000 nodes would have paths of 10 GB."""
+_MAX_NUMBERS = 2_000_000
 
 
 class _BadBundle(Exception):
@@ -39,7 +44,7 @@ class _BadBundle(Exception):
 def read_bundles(resource: Resource, report: Report) -> None:
     """Add the nodes and connections of every bundle in a resource to it. A damaged one is ``scene.bundle``."""
     for owner, held in list(resource.assignments()):
-        if held.name == "_bundled" and owner in ("PackedScene", ""):
+        if held.name == "_bundled" and owner == "PackedScene":
             if not isinstance(held.value, DictValue):
                 report("scene.bundle", "a scene's bundle is no dictionary", held.place)
                 continue
@@ -54,26 +59,35 @@ def read_bundles(resource: Resource, report: Report) -> None:
 
 
 def _read(bundle: DictValue, place: int) -> tuple[list[Node], list[Connection], list[str]]:
+    keys = [key for key, _ in bundle.items]
+    if any(type(key) is not str for key in keys) or len(set(map(str, keys))) < len(keys):
+        # Which of two equal keys counts, and whether &"nodes" equals "nodes", depends on the engine's version.
+        raise _BadBundle("the keys of the bundle are no strings, or one is there twice")
     names = _strings(bundle.get("names"))
     variants = bundle.get("variants")
     values = variants.items if isinstance(variants, ArrayValue) else []
-    paths = [str(p) for p in _items(bundle.get("node_paths")) if isinstance(p, str)]
+    paths = _strings(bundle.get("node_paths"))
     version = bundle.get("version")
+    if version is not None and not isinstance(version, int):
+        raise _BadBundle("the version is no whole number")
     numbers = _Cursor(_integers(bundle.get("nodes")), "nodes")
-    nodes = [
-        _node(numbers, names, values, paths, place)
-        for _ in range(_count(bundle.get("node_count"), numbers, 6, "nodes"))
-    ]
+    nodes: list[Node] = []
+    tree: list[str] = []  # the path of each node
+    for _ in range(_count(bundle.get("node_count"), numbers, 6, "nodes")):
+        node = _node(numbers, names, values, paths, tree, place)
+        nodes.append(node)
+        tree.append("." if not node.parent else node.name if node.parent == "." else f"{node.parent}/{node.name}")
+        if len(tree[-1]) > _MAX_PATH:
+            raise _BadBundle("nodes are nested too deeply")
     numbers.done()
     if nodes and isinstance(base := bundle.get("base_scene"), int) and base >= 0:
         nodes[0].instance = _pick(values, base, "the base scene")
     wires = _Cursor(_integers(bundle.get("conns")), "connections")
     count = _count(bundle.get("conn_count"), wires, 6, "connections")
     unbinds = isinstance(version, int) and version >= 3
-    connections = [_connection(wires, names, values, nodes, paths, place, unbinds=unbinds) for _ in range(count)]
+    connections = [_connection(wires, names, values, tree, paths, place, unbinds=unbinds) for _ in range(count)]
     wires.done()
-    editable = [str(p) for p in _items(bundle.get("editable_instances")) if isinstance(p, str)]
-    return nodes, connections, editable
+    return nodes, connections, _strings(bundle.get("editable_instances"))
 
 
 class _Cursor:
@@ -93,7 +107,9 @@ class _Cursor:
             raise _BadBundle(f"the list of {self.what} goes on after the last one")
 
 
-def _node(numbers: _Cursor, names: list[str], values: list[Value], paths: list[str], place: int) -> Node:
+def _node(
+    numbers: _Cursor, names: list[str], values: list[Value], paths: list[str], tree: list[str], place: int
+) -> Node:
     parent, _owner, kind, name, instance = (numbers.next() for _ in range(5))
     properties = []
     for _ in range(_size(numbers)):
@@ -111,31 +127,32 @@ def _node(numbers: _Cursor, names: list[str], values: list[Value], paths: list[s
         else:
             shown = held
     return Node(
-        _pick(names, name & ((1 << _NAME_BITS) - 1), "a name") if name >= 0 else "",
+        _pick(names, name & ((1 << _NAME_BITS) - 1), "a name"),
         "" if kind == _NO_TYPE else _pick(names, kind, "a type"),
-        _parent(parent, paths),
+        _parent(parent, paths, tree),
         shown,
         placeholder,
         groups,
         [],
         properties,
         place,
+        bundled=True,
     )
 
 
-def _parent(parent: int, paths: list[str]) -> str:
+def _parent(parent: int, paths: list[str], tree: list[str]) -> str:
     if parent in (-1, _NO_PARENT):
         return ""
     if parent >= 0 and parent & _ID_IS_PATH:
         return _pick(paths, parent & _ID_MASK, "a path")
-    return f"#{parent}"
+    return _pick(tree, parent, "a parent")
 
 
 def _connection(
     wires: _Cursor,
     names: list[str],
     values: list[Value],
-    nodes: list[Node],
+    tree: list[str],
     paths: list[str],
     place: int,
     *,
@@ -149,7 +166,7 @@ def _connection(
     def end(number: int) -> str:
         if number >= 0 and number & _ID_IS_PATH:
             return _pick(paths, number & _ID_MASK, "a path")
-        return _pick(nodes, number, "a node").name
+        return _pick(tree, number, "a node")
 
     return Connection(
         end(source),
@@ -159,6 +176,7 @@ def _connection(
         ArrayValue(binds, place) if binds else None,
         [],
         place,
+        bundled=True,
     )
 
 
@@ -177,7 +195,7 @@ def _count(value: Value, numbers: _Cursor, least: int, what: str) -> int:
     return value
 
 
-def _pick(items: Sequence[object], index: int, what: str) -> object:
+def _pick(items: Sequence[T], index: int, what: str) -> T:
     if not 0 <= index < len(items):
         raise _BadBundle(f"{what} has the index {index}, there are {len(items)}")
     return items[index]
@@ -190,14 +208,23 @@ def _items(value: Value) -> Sequence[Value]:
 
 
 def _strings(value: Value) -> list[str]:
-    return [str(item) for item in _items(value)]
+    items = _items(value)
+    if not all(isinstance(item, str) for item in items):
+        raise _BadBundle("a list of strings holds something else")
+    return [str(item) for item in items]
 
 
 def _integers(value: Value) -> list[int]:
-    if isinstance(value, Construct) and value.numbers is not None:
-        return [int(number) for number in value.numbers.values()]
-    if isinstance(value, ArrayValue):
-        return [item for item in value.items if isinstance(item, int)]
     if value is None:
         return []
-    raise _BadBundle("the bundle's lists are no lists of numbers")
+    found: Sequence[Value] = ()
+    if isinstance(value, ArrayValue):
+        found = value.items
+    elif isinstance(value, Construct) and value.numbers is not None and len(value.numbers) <= _MAX_NUMBERS:
+        found = value.numbers.values()
+    else:
+        raise _BadBundle("the bundle's lists are no lists of numbers, or too long")
+    whole = [item for item in found if isinstance(item, int) and -(1 << 31) <= item < 1 << 32]
+    if len(whole) < len(found):
+        raise _BadBundle("the bundle's lists hold something else than whole numbers")
+    return whole

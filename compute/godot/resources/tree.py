@@ -21,7 +21,6 @@ takes three times as long to make (1.0 against 0.3 µs).
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -90,7 +89,8 @@ def _number(text: str) -> float:
     try:
         return int(text)
     except ValueError:
-        return float(text)
+        # The engine reads `1e` and `1e+` as 1.
+        return float(text.rstrip("+-").rstrip("e"))
 
 
 Value: TypeAlias = (
@@ -128,7 +128,8 @@ class DictValue:
 
     def get(self, key: str) -> Value:
         """The last value of a string key (what the engine keeps), or None."""
-        return next((value for name, value in reversed(self.items) if isinstance(name, str) and name == key), None)
+        found = (value for name, value in reversed(self.items) if type(name) in (str, StringName) and name == key)
+        return next(found, None)
 
 
 @dataclass(slots=True)
@@ -214,6 +215,8 @@ class Node:
     """All attributes of the tag as they stand, those above included; empty in a bundle."""
     properties: list[Property]
     place: int
+    bundled: bool = False
+    """Out of a bundle: its values are also those of the ``_bundled`` that it comes from."""
 
 
 @dataclass(slots=True)
@@ -227,6 +230,7 @@ class Connection:
     binds: Value
     attributes: list[Property]
     place: int
+    bundled: bool = False
 
 
 @dataclass(slots=True)
@@ -236,6 +240,25 @@ class Section:
     name: str
     properties: list[Property]
     place: int
+
+
+class Lines:
+    """Line numbers of a text, counted in steps: a list of all line feeds would be larger than the text."""
+
+    STEP = 1 << 16
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._before: list[int] = [0]
+        """Line feeds before each step, as far as anybody has asked."""
+
+    def at(self, place: int) -> int:
+        """The line of an offset, from 1."""
+        step = place // self.STEP
+        while len(self._before) <= step:
+            start = (len(self._before) - 1) * self.STEP
+            self._before.append(self._before[-1] + self._text.count("\n", start, start + self.STEP))
+        return self._before[step] + self._text.count("\n", step * self.STEP, place) + 1
 
 
 @dataclass(slots=True)
@@ -266,57 +289,67 @@ class Resource:
     """Of a configuration file."""
     findings: list[Finding] = field(default_factory=list)
     """What a collecting reader found."""
-    newlines: list[int] | None = None
-    """Offsets of the line feeds of a text, for `line`."""
+    lines: Lines | None = field(default=None, repr=False, compare=False)
+    """Of a text, for `line`."""
 
     def line(self, place: int) -> int | None:
         """The line of a place, from 1; None for binary resources."""
-        return None if self.newlines is None else bisect_right(self.newlines, place - 1) + 1
+        return None if self.lines is None else self.lines.at(place)
 
     def where(self, place: int) -> str:
         """A place in words: ``line 12`` or ``offset 0x40``."""
-        return f"offset {place:#x}" if self.newlines is None else f"line {self.line(place)}"
+        return f"offset {place:#x}" if self.lines is None else f"line {self.lines.at(place)}"
 
     def assignments(self) -> Iterator[tuple[str, Property]]:
-        """Every property that the engine sets, with the class it is set on; nested ones after their holder.
+        """Every property that the engine sets, with the class it is set on; each before those inside its value.
 
-        Those of ``Object(…)`` inside values are included: the engine sets them just the same. Configuration files
+        ``Object(…)`` inside any value is included: the engine sets its properties just the same. Configuration files
         have the section's name instead of a class.
         """
         for part in self.internal:
             yield from _assignments(part.type, part.properties)
         yield from _assignments(self.type, self.properties)
         for node in self.nodes:
-            yield from _assignments(node.type, node.properties)
+            if node.bundled:
+                yield from ((node.type, held) for held in node.properties)
+            else:
+                yield from _assignments(node.type, node.properties)
         for section in self.sections:
             yield from _assignments(section.name, section.properties)
+        for held in self._attributes():
+            yield from _inner(held.value)
 
     def values(self) -> Iterator[Value]:
-        """Every value anywhere, each before its parts: attributes, properties, binds, arrays, dictionaries, objects."""
-        for name in ("header", "properties"):
-            for held in getattr(self, name):
+        """Every value anywhere, once, before its parts: of properties, attributes, arrays, dictionaries, objects."""
+        parts = [part.properties for part in self.internal]
+        parts += [self.properties, *(node.properties for node in self.nodes if not node.bundled)]
+        parts += [section.properties for section in self.sections]
+        for properties in parts:
+            for held in properties:
                 yield from walk(held.value)
-        for holder in (*self.internal, *self.sections):
-            for held in holder.properties:
-                yield from walk(held.value)
+        for held in self._attributes():
+            yield from walk(held.value)
+
+    def _attributes(self) -> Iterator[Property]:
+        """All attributes of tags. Only those of the first tag, of nodes and of connections may be more than text."""
+        yield from self.header
         for node in self.nodes:
-            yield from walk(node.instance)
-            for held in (*node.attributes, *node.properties):
-                yield from walk(held.value)
+            yield from node.attributes
         for connection in self.connections:
-            yield from walk(connection.binds)
-            for held in connection.attributes:
-                yield from walk(held.value)
+            yield from connection.attributes
 
 
 def _assignments(owner: str, properties: list[Property]) -> Iterator[tuple[str, Property]]:
     for held in properties:
         yield owner, held
-        if not isinstance(held.value, (str, int, float, type(None))):
-            for value in walk(held.value):
-                if isinstance(value, ObjectValue):
-                    for inner in value.properties:
-                        yield value.type, inner
+        yield from _inner(held.value)
+
+
+def _inner(value: Value) -> Iterator[tuple[str, Property]]:
+    if isinstance(value, (ArrayValue, DictValue, ObjectValue)):
+        for item in walk(value):
+            if isinstance(item, ObjectValue):
+                yield from ((item.type, held) for held in item.properties)
 
 
 def walk(value: Value) -> Iterator[Value]:
