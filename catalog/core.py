@@ -18,6 +18,7 @@ from cloudbaker.catalog import holds as _holds
 from cloudbaker.catalog import quotas as _quotas
 from cloudbaker.catalog import retention as _retention
 from cloudbaker.catalog import runs as _runs
+from cloudbaker.catalog import usage as _usage
 from cloudbaker.catalog import versions as _versions
 from cloudbaker.catalog.blobs import open_verified
 from cloudbaker.catalog.engine import Core
@@ -25,23 +26,29 @@ from cloudbaker.catalog.pages import Page
 from cloudbaker.catalog.publish import publish as _publish
 from cloudbaker.catalog.records import (
     AssetInfo,
+    Cost,
     ExportReport,
     GcReport,
     Hold,
     LatestVersion,
+    MaintenanceReport,
+    Metered,
     PointerMove,
     ProjectInfo,
     Published,
     QuarantineEntry,
     Quota,
+    RepairReport,
     Retention,
     RunInfo,
+    TableStatus,
     UploadKey,
     UsageRow,
 )
 from cloudbaker.catalog.stores import CHUNK, ObjectStore, open_store
 from cloudbaker.catalog.times import Clock, utc_now
 from cloudbaker.catalog.uploads import Upload, Zone
+from cloudbaker.catalog.usage import By, Direction
 from cloudbaker.errors import SourceUnreadable
 from cloudbaker.model import AssetRef, Blob, Finding, Publication, Run, RunState, Step, Version
 from cloudbaker.settings import Settings
@@ -49,8 +56,12 @@ from cloudbaker.settings import Settings
 if TYPE_CHECKING:
     import duckdb
 
+    from cloudbaker.catalog.audit import AuditReport, AuditRow, Head
     from cloudbaker.catalog.dependencies import Need
     from cloudbaker.catalog.diff import VersionDiff
+    from cloudbaker.catalog.events import Delivery, Event, Publisher, Retries, Sink, SinkStatus
+    from cloudbaker.catalog.pricing import Prices
+    from cloudbaker.catalog.published import Tables
     from cloudbaker.catalog.search import Sort
     from cloudbaker.catalog.show import AssetView
     from cloudbaker.catalog.versions import VersionSort
@@ -61,6 +72,8 @@ LEASE = timedelta(hours=24)
 """How long an upload that no version refers to is safe from clean-up; an inbox blob lives this long."""
 GRACE = timedelta(hours=24)
 """Age at which clean-up takes files that nothing explains, and calls a silent run abandoned."""
+RETENTION = timedelta(hours=24)
+"""How long files of published tables stay that compaction has replaced."""
 
 
 class Catalog:
@@ -70,12 +83,22 @@ class Catalog:
     """
 
     def __init__(
-        self, core: Core, store: ObjectStore, published: Path, *, lease: timedelta = LEASE, clock: Clock = utc_now
+        self,
+        core: Core,
+        store: ObjectStore,
+        published: str | Path,
+        *,
+        endpoint: str = "",
+        pricing: Path | None = None,
+        lease: timedelta = LEASE,
+        clock: Clock = utc_now,
     ) -> None:
         """Use `open`."""
         self.core = core
         self.store = store
-        self.published = published
+        self._published = published
+        self._endpoint = endpoint
+        self._pricing = pricing
         self._lease = lease
         self._clock = clock
 
@@ -89,7 +112,16 @@ class Catalog:
             settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         core = Core(settings.database_url)
         core.open()
-        return cls(core, open_store(settings), settings.published, lease=lease, clock=clock)
+        store = open_store(settings)
+        return cls(
+            core,
+            store,
+            settings.published,
+            endpoint=settings.s3_endpoint,
+            pricing=settings.pricing,
+            lease=lease,
+            clock=clock,
+        )
 
     def close(self) -> None:
         """Close its database connections."""
@@ -356,6 +388,110 @@ class Catalog:
         """
         _channels.move_channel(self.core, asset, channel, number, self._clock(), by=by, why=why, expected=expected)
 
+    # ---- audit and events
+
+    def audit(
+        self,
+        *,
+        tenant: str | None = None,
+        who: str | None = None,
+        action: str | None = None,
+        subject: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[AuditRow]:
+        """A page of the audit log, newest first. A `subject` that is an asset also means its versions and channels."""
+        from cloudbaker.catalog.audit import audit_rows
+
+        return audit_rows(
+            self.core,
+            tenant=tenant,
+            who=who,
+            action=action,
+            subject=subject,
+            since=since,
+            until=until,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    def audit_heads(self) -> Page[Head]:
+        """The end of each chain of the audit log: keep them elsewhere, and `verify_audit` can tell if it was cut off."""
+        from cloudbaker.catalog.audit import heads
+
+        return heads(self.core)
+
+    def verify_audit(self, *, anchors: Iterable[Head] = (), published: bool = True) -> AuditReport:
+        """Hash the audit log again, and compare it with its published table and with heads that were kept elsewhere.
+
+        Finds rows that were changed, inserted or removed; a log whose end was cut off only by published rows or
+        `anchors`.
+        """
+        from cloudbaker.catalog.audit import published_rows, verify
+
+        return verify(self.core, published_rows(self.published) if published else None, anchors=anchors)
+
+    def announce(self, asset: AssetRef, kind: str, payload: dict[str, Any], *, run_id: str | None = None) -> None:
+        """Put an event into the outbox that no other change brings with it. Raises `UsageError` for an unknown kind."""
+        from cloudbaker.catalog.events import announce
+
+        announce(self.core, asset, kind, payload, self._clock(), run_id=run_id)
+
+    def events(
+        self,
+        *,
+        asset: AssetRef | None = None,
+        kind: str | None = None,
+        run_id: str | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Event]:
+        """A page of what happened, newest first."""
+        from cloudbaker.catalog.events import events
+
+        return events(self.core, asset=asset, kind=kind, run_id=run_id, since=since, limit=limit, cursor=cursor)
+
+    def publisher(self, sinks: Sequence[Sink], *, retries: Retries | None = None) -> Publisher:
+        """What tells sinks of events: ``.drain()`` once, ``.run(stop)`` until stopped. See docs/events.md."""
+        from cloudbaker.catalog.events import Publisher
+
+        return Publisher(self.core, sinks, self._clock, retries=retries)
+
+    def sinks(self) -> Page[SinkStatus]:
+        """Who is told of events, and how far each has come."""
+        from cloudbaker.catalog.events import sinks
+
+        return sinks(self.core)
+
+    def deliveries(
+        self, *, sink: str | None = None, state: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[Delivery]:
+        """A page of events that could not be told yet (``waiting``) or not at all (``dead``)."""
+        from cloudbaker.catalog.events import deliveries
+
+        return deliveries(self.core, sink=sink, state=state, limit=limit, cursor=cursor)
+
+    def replay(
+        self,
+        sink: str,
+        *,
+        by: str,
+        why: str = "",
+        asset: AssetRef | None = None,
+        seqs: Sequence[int] | None = None,
+        since: datetime | None = None,
+    ) -> int:
+        """Have events told again; how many. All dead letters of the sink, or those of an `asset`.
+
+        With `seqs` or `since` also events that it was told before. Raises `NotFound` for an unknown sink.
+        """
+        from cloudbaker.catalog.events import replay
+
+        return replay(self.core, sink, self._clock(), asset=asset, seqs=seqs, since=since, by=by, why=why)
+
     # ---- attempts and quarantine
 
     def record_attempt(
@@ -418,17 +554,92 @@ class Catalog:
 
         return connect(self.core, self.published)
 
-    def export(self) -> ExportReport:
-        """Publish new facts to the Delta tables, exactly once each, whoever else exports or dies."""
+    @property
+    def published(self) -> Tables:
+        """Where the published tables are."""
+        from cloudbaker.catalog.published import Tables
+
+        return Tables.at(self._published, endpoint=self._endpoint)
+
+    def export(self, *, progress: Callable[[str, int], None] | None = None) -> ExportReport:
+        """Publish new facts to the Delta tables, exactly once each, whoever else exports or dies.
+
+        `progress(table, rows)` is told of each commit. Raises `CatalogReplaced` if the tables are another core's.
+        """
         from cloudbaker.catalog.export import export
 
-        return export(self.core, self.published)
+        return export(self.core, self.published, progress=progress)
+
+    def tables(self) -> list[TableStatus]:
+        """The published tables: how far they go, how large they are, and what is wrong with them."""
+        from cloudbaker.catalog.tables import status
+
+        return status(self.core, self.published)
+
+    def maintain_tables(
+        self, *, plan: bool = True, retention: timedelta = RETENTION, progress: Callable[[str, int], None] | None = None
+    ) -> MaintenanceReport:
+        """Compact the published tables (one sorted file per month), write the snapshots, remove what is outdated.
+
+        Files that were replaced stay for `retention`: a connection that is open reads them. With `plan` it only says
+        what it would do.
+        """
+        from cloudbaker.catalog.tables import maintain
+
+        return maintain(self.core, self.published, plan=plan, retention=retention, progress=progress)
+
+    def repair_tables(self, names: Sequence[str] = ()) -> RepairReport:
+        """Put published tables aside (all, if none is named) and publish them anew from the core, which has every row.
+
+        Raises `NotFound` for a name that is no table's.
+        """
+        from cloudbaker.catalog.tables import repair
+
+        return repair(self.core, self.published, names)
 
     def usage(self, tenant: str | None = None) -> list[UsageRow]:
         """What each tenant (or one) uses."""
-        from cloudbaker.catalog.usage import usage
+        return _usage.usage(self.core, tenant)
 
-        return usage(self.core, tenant)
+    # ---- usage over time, and what it costs
+
+    def record_transfer(
+        self, tenant: str, asset: AssetRef | None, bytes: int, direction: Direction, *, run_id: str | None = None
+    ) -> None:
+        """Write down bytes that left for (``out``) or came from (``in``) somewhere that is paid for."""
+        _usage.record_transfer(self.core, tenant, asset, bytes, direction, run_id, self._clock())
+
+    def metered(
+        self,
+        tenant: str | None = None,
+        *,
+        by: Sequence[By] = ("tenant", "subject"),
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Metered]:
+        """What was used from `since` (else: ever) to `until` (else: now), by kind and by what `by` names.
+
+        Storage is integrated exactly: so many bytes for so many microseconds. Raises `UsageError` for a time without
+        zone.
+        """
+        with self.connect() as duck:
+            return _usage.metered(duck, tenant=tenant, by=by, since=since, until=until or self._clock())
+
+    def cost(
+        self,
+        tenant: str | None = None,
+        *,
+        by: Sequence[By] = ("tenant",),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        prices: Prices | None = None,
+    ) -> Cost:
+        """What that cost, line by line; `prices` are those of the installation (`docs/quotas-and-billing.md`)."""
+        from cloudbaker.catalog.pricing import cost, load_prices
+
+        by = [*by, "subject"] if "subject" not in by else by  # a price depends on it
+        prices = prices or load_prices(self._pricing)
+        return cost(self.metered(tenant, by=by, since=since, until=until), prices)
 
     # ---- quotas, retention, holds and clean-up
 

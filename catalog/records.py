@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from cloudbaker.errors import CatalogError, UsageError
@@ -110,9 +111,12 @@ class UsageRow:
     tenant: str
     assets: int
     versions: int
+    """Without the deleted ones."""
     runs: int
     bytes_by_zone: dict[str, int]
     """Bytes of the blobs that some version refers to, each counted once."""
+    reserved_bytes: int
+    """Bytes of uploads under way, and of those that no version refers to (yet, or any more)."""
     saved_bytes: int
     """What deduplication saved: bytes as referred to, less bytes stored."""
     compute_seconds: dict[str, float]
@@ -256,6 +260,93 @@ class Quota:
     runs_today: int
 
 
+_UNITS = {"storage": "GB-hours", "compute": "minutes", "transfer": "GB", "runs": "runs"}
+_PER_UNIT = {"storage": 10**9 * 3600 * 10**6, "compute": 60_000, "transfer": 10**9, "runs": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """So much of one kind was used within a time. What it was not grouped by is None."""
+
+    tenant: str | None
+    project: str | None
+    day: date | None
+    """UTC."""
+    kind: str
+    """``storage``, ``compute``, ``transfer`` or ``runs``."""
+    subject: str | None
+    """A zone, a device, or a direction (``out``, ``in``)."""
+    quantity: int
+    """Exact: byte-microseconds, milliseconds, bytes, or runs."""
+    stored_bytes: int | None
+    """Of storage: what is stored at the end of that time."""
+
+    @property
+    def amount(self) -> Decimal:
+        """The quantity in the unit that it is paid by."""
+        return Decimal(self.quantity) / _PER_UNIT[self.kind]
+
+    @property
+    def unit(self) -> str:
+        """GB-hours (a GB is 10^9 bytes), minutes, GB or runs."""
+        return _UNITS[self.kind]
+
+    def to_json(self) -> dict[str, Any]:
+        """Its documented form; amounts as text, digit by digit."""
+        return {
+            **{name: getattr(self, name) for name in ("tenant", "project")},
+            "day": None if self.day is None else self.day.isoformat(),
+            **{name: getattr(self, name) for name in ("kind", "subject")},
+            "amount": f"{self.amount:f}",
+            "unit": self.unit,
+            "stored_bytes": self.stored_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CostItem:
+    """A line of a bill."""
+
+    tenant: str | None
+    project: str | None
+    day: date | None
+    kind: str
+    subject: str | None
+    amount: Decimal
+    unit: str
+    price: Decimal
+    """Of a unit."""
+    cost: Decimal
+    """Rounded to a millionth."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Its documented form; amounts as text, digit by digit."""
+        return {
+            **{name: getattr(self, name) for name in ("tenant", "project")},
+            "day": None if self.day is None else self.day.isoformat(),
+            **{name: getattr(self, name) for name in ("kind", "subject", "unit")},
+            **{name: f"{getattr(self, name):f}" for name in ("amount", "price", "cost")},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A bill: its lines add up to its total."""
+
+    currency: str
+    items: tuple[CostItem, ...]
+
+    @property
+    def total(self) -> Decimal:
+        """The sum of the lines."""
+        return sum((item.cost for item in self.items), Decimal(0))
+
+    def to_json(self) -> dict[str, Any]:
+        """Its documented form."""
+        items = [item.to_json() for item in self.items]
+        return {"currency": self.currency, "total": f"{self.total:f}", "items": items}
+
+
 @dataclass(frozen=True, slots=True)
 class ExportReport:
     """What one export published."""
@@ -264,3 +355,72 @@ class ExportReport:
     """New rows by table; tables without are left out."""
     busy: bool = False
     """Another exporter was at work, and this one left it to that."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatus:
+    """A published table."""
+
+    table: str
+    rows: int
+    files: int
+    bytes: int
+    version: int
+    """Of its Delta log."""
+    watermark: int
+    """Every row of the core at a position up to it is in."""
+    behind: int
+    """Rows of the core that are not published yet."""
+    uncompacted: tuple[str, ...] = ()
+    """Months that have more than one file."""
+    problem: str = ""
+    """What is wrong with it, and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableWork:
+    """What maintenance did, or would do, to one published table."""
+
+    table: str
+    compacted: tuple[str, ...] = ()
+    """Months."""
+    files_before: int = 0
+    files_after: int = 0
+    removed: int = 0
+    """Files that were replaced longer than the retention ago."""
+    note: str = ""
+    """Why something was left for the next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceReport:
+    """What maintenance of the published tables did, or with `plan` would do."""
+
+    plan: bool
+    tables: tuple[TableWork, ...] = ()
+    snapshots: dict[str, int] = field(default_factory=dict)
+    """Rows of each snapshot."""
+    busy: bool = False
+    """Somebody else wrote to the tables, and this was left to the next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What was published anew."""
+
+    rows: dict[str, int]
+    aside: dict[str, str]
+    """Where the tables are that were there before."""
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """A core that was made from published tables."""
+
+    plan: bool
+    into: str
+    rows: dict[str, int]
+    """By table, facts and state."""
+    broken_chains: tuple[str, ...] = ()
+    """Audit chains that do not hold: the tables, or what they were published from, were tampered with."""
+    seconds: float = 0.0

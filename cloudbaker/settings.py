@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     """Server-side encryption asked for with every object: ``AES256`` or ``aws:kms``; empty: as the bucket says."""
     s3_kms_key: str = ""
     """Key id or ARN for ``aws:kms``; empty: the account's default key."""
+    tables_url: str = ""
+    """Published tables: a folder, or ``s3://bucket/prefix`` (with `s3_endpoint`); empty: ``catalog/published`` under
+    `home`."""
     ray_address: str = ""
     """Address of a Ray cluster; empty: a local Ray, or the one that ``cloudbaker up`` started."""
     prefect_api_url: str = ""
@@ -64,6 +67,8 @@ class Settings(BaseSettings):
     """Folder of the operator's own recipes, looked at before the built-in ones."""
     policies: Path | None = None
     """Folder of the operator's own policies for mods; one that is named like a tenant holds for that tenant."""
+    pricing: Path | None = None
+    """Price table, a TOML file in the form of the one that comes with Cloud Baker (docs/quotas-and-billing.md)."""
     memory_bytes: int = Field(2 << 30, ge=64 << 20)
     """Memory limit of one sandboxed job, where its recipe does not say."""
     wall_seconds: float = Field(300.0, gt=0)
@@ -84,9 +89,9 @@ class Settings(BaseSettings):
         return self.store_url or f"folder:{self.home / 'objects'}"
 
     @property
-    def published(self) -> Path:
-        """Folder of the published Delta tables."""
-        return self.home / "catalog" / "published"
+    def published(self) -> str:
+        """Folder or ``s3://`` URL of the published Delta tables, the default filled in."""
+        return self.tables_url or str(self.home / "catalog" / "published")
 
     @property
     def keys(self) -> Path:
