@@ -4,7 +4,8 @@ Rows are locked in the order assets, blobs, tenant, audit chain, and what decide
 on Postgres, where others write meanwhile, two who publish to one asset go one after the other from the first line on,
 and two who publish to assets of one tenant from the audit log on, some round trips before the commit.
 
-Statements are compiled once and run by the driver (`statements.py`): about 20 of them write some 30 rows.
+Statements are compiled once and run by the driver (`statements.py`), on Postgres in a pipeline, in which SQLAlchemy's
+own would not work: about 20 of them write some 30 rows.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.journal import Entry, Event, audit_all, many, measured, tell_all
 from cloudbaker.catalog.statements import Rows, Statement, pipelined
 from cloudbaker.catalog.uploads import ensure_tenant
-from cloudbaker.catalog.upsert import insert
 from cloudbaker.errors import Conflict, IdempotencyMismatch, NotFound, UsageError
 from cloudbaker.model import AssetRef, Blob, Dependency, Publication, check_name
 
@@ -78,7 +78,8 @@ def _request_hash(p: Publication) -> str:
 def _publish(connection: Connection, p: Publication, request: str, now: datetime) -> tuple[int, bool]:
     asset, tenant = str(p.asset), p.asset.tenant
     key = f"publish:{p.run_id}"
-    references = Counter(x.blob.storage_key for x in (*p.sources, *p.artifacts))
+    blobs = [x.blob for x in p.sources] + [x.blob for x in p.artifacts]
+    references = Counter(blob.storage_key for blob in blobs)
     with pipelined(connection):
         newest = _lock_asset(connection, p.asset, now)
         _lock_needed(connection, p.dependencies)
@@ -106,7 +107,7 @@ def _publish(connection: Connection, p: Publication, request: str, now: datetime
         entries: list[Entry] = []
         events: list[Event] = []
         if created:
-            added = _refer(connection, references, locked, (*p.sources, *p.artifacts))
+            added = _refer(connection, blobs, references, locked)
             _insert_version(connection, p, number, added, now)
             detail = {"bake_key": p.bake_key, "channel": p.channel}
             entries.append(Entry(p.created_by, "publish", f"{asset}@{number}", p.change_note, p.run_id, detail))
@@ -137,6 +138,14 @@ _ALONE = Statement(
     sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(sa.bindparam("asset", type_=sa.Text), 0)))
 )
 
+_PROJECT = Statement(
+    lambda insert: (
+        insert(s.projects)
+        .values({name: sa.bindparam(name) for name in ("tenant", "project", "created_at")})
+        .on_conflict_do_nothing(index_elements=["tenant", "project"])
+    )
+)
+
 
 def _lock_asset(connection: Connection, ref: AssetRef, now: datetime) -> int:
     """The number of the asset's newest version, 0 if it is new; nobody else publishes to it until we end.
@@ -152,7 +161,7 @@ def _lock_asset(connection: Connection, ref: AssetRef, now: datetime) -> int:
         return int(found[0]) - 1
     ensure_tenant(connection, ref.tenant, now)
     names = {"tenant": ref.tenant, "project": ref.project, "created_at": now}
-    connection.execute(insert(connection, s.projects).values(**names).on_conflict_do_nothing())
+    _PROJECT.run(connection, **names)
     many(connection, s.assets, [{"asset": str(ref), "name": ref.name, **names}])
     return 0
 
@@ -220,10 +229,10 @@ _CHARGE = Statement(
 
 
 def _refer(
-    connection: Connection, references: Counter[str], locked: list[Rows], files: Sequence[Any]
+    connection: Connection, blobs: Sequence[Blob], references: Counter[str], locked: list[Rows]
 ) -> dict[str, int]:
     """Count the references, having checked that each blob is there as claimed. Bytes first referred to, by zone."""
-    claimed: dict[str, Blob] = {file.blob.storage_key: file.blob for file in files}
+    claimed = {blob.storage_key: blob for blob in blobs}
     rows = [row for some in locked for row in some.all()]
     added: Counter[str] = Counter()
     for key, zone, sha256, size, count in rows:
@@ -327,27 +336,36 @@ def _blob(blob: Blob) -> dict[str, Any]:
     return {"sha256": blob.sha256, "size_bytes": blob.size, "storage_key": blob.storage_key}
 
 
+_KEEP = Statement(
+    sa.select(s.assets.c.seq)
+    .where(s.assets.c.asset == sa.bindparam("asset"))
+    .with_for_update(read=True, key_share=True)
+)
+_THERE = Statement(
+    sa.select(s.versions.c.seq)
+    .where(
+        s.versions.c.asset == sa.bindparam("asset"),
+        s.versions.c.number == sa.func.coalesce(sa.bindparam("pinned", type_=sa.BigInteger), s.versions.c.number),
+        s.versions.c.deleted_at.is_(None),
+    )
+    .limit(1)
+)
+
+
 def _lock_needed(connection: Connection, dependencies: Sequence[Dependency]) -> None:
     """Keep what the version needs where it is until we end.
 
     The lock is shared, and no obstacle to who publishes there: two that publish to each other's dependencies do not
     wait for each other. Who deletes a version locks its asset for good, and waits.
     """
-    if dependencies:
-        names = sorted({str(needed.on_asset) for needed in dependencies})
-        a = s.assets.c
-        lock = sa.select(a.seq).where(a.asset.in_(names)).order_by(a.asset).with_for_update(read=True, key_share=True)
-        connection.execute(lock).all()
+    for asset in sorted({str(needed.on_asset) for needed in dependencies}):
+        _KEEP.run(connection, asset=asset)
 
 
 def _check_needed(connection: Connection, p: Publication) -> None:
     """Check that what the version needs is there. Raises `NotFound`."""
-    v = s.versions.c
     for needed in p.dependencies:
-        there = sa.select(v.seq).where(v.asset == str(needed.on_asset), v.deleted_at.is_(None)).limit(1)
-        if needed.on_number is not None:
-            there = there.where(v.number == needed.on_number)
-        if connection.execute(there).first() is None:
+        if _THERE.run(connection, asset=str(needed.on_asset), pinned=needed.on_number).one_or_none() is None:
             on = str(needed.on_asset) if needed.on_number is None else f"{needed.on_asset}@{needed.on_number}"
             raise NotFound(
                 f"{p.asset} depends on {on}, which does not exist or is deleted: publish that first, or name another "

@@ -142,7 +142,7 @@ def _dialect(name: str) -> Dialect:
     if name == "postgresql":
         from sqlalchemy.dialects.postgresql import psycopg
 
-        return psycopg.dialect(paramstyle="format")
+        return psycopg.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
     from sqlalchemy.dialects.sqlite import pysqlite
 
     return pysqlite.dialect()

@@ -29,9 +29,9 @@ from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.leases import lease
 from cloudbaker.catalog.records import UploadKey
+from cloudbaker.catalog.statements import Statement
 from cloudbaker.catalog.stores import ObjectStore, check_key
 from cloudbaker.catalog.times import Clock
-from cloudbaker.catalog.upsert import insert
 from cloudbaker.errors import CatalogError, Conflict, NameRefused, QuotaExceeded, StoreDamaged, UsageError
 from cloudbaker.model import Blob, check_name, suggest_name
 
@@ -215,8 +215,17 @@ def reserve(connection: Connection, tenant: str, size: int) -> None:
     )
 
 
+_KNOWN = Statement(sa.select(s.tenants.c.seq).where(s.tenants.c.tenant == sa.bindparam("tenant")))
+_MAKE_KNOWN = Statement(
+    lambda insert: (
+        insert(s.tenants)
+        .values(tenant=sa.bindparam("tenant"), created_at=sa.bindparam("now", type_=s.UtcTime))
+        .on_conflict_do_nothing(index_elements=["tenant"])
+    )
+)
+
+
 def ensure_tenant(connection: Connection, tenant: str, now: datetime) -> None:
     """Make a tenant known; nothing if it is."""
-    if connection.execute(sa.select(s.tenants.c.seq).where(s.tenants.c.tenant == tenant)).first() is None:
-        row = insert(connection, s.tenants).values(tenant=tenant, created_at=now)
-        connection.execute(row.on_conflict_do_nothing())
+    if _KNOWN.run(connection, tenant=tenant).one_or_none() is None:
+        _MAKE_KNOWN.run(connection, tenant=tenant, now=now)
