@@ -418,7 +418,7 @@ class Catalog:
         )
 
     def audit_heads(self) -> Page[Head]:
-        """The end of each chain of the audit log: keep them elsewhere, and `verify_audit` can tell if it was cut off."""
+        """The end of each chain of the audit log; kept elsewhere, they let `verify_audit` tell if it was cut off."""
         from cloudbaker.catalog.audit import heads
 
         return heads(self.core)

@@ -284,7 +284,9 @@ def _round(core: Core, sink: Sink, clock: Clock, retries: Retries, limit: int) -
             return Told(unavailable=error.message)
     now = clock()
     taken: list[int] = []
-    kept: list[dict[str, Any]] = [_row(sink.name, row.seq, row.asset, 0, now, "") for row in rows if row.asset in blocked]
+    kept: list[dict[str, Any]] = [
+        _row(sink.name, row.seq, row.asset, 0, now, "") for row in rows if row.asset in blocked
+    ]
     stopped: set[str] = set()
     for event in batch:
         error = answer.get(event.seq)
@@ -354,7 +356,9 @@ def _waiting(connection: Connection, sink: str, now: datetime, limit: int) -> tu
     """What is due (attempts by seq), the assets whose events wait, and how many wait."""
     d = s.deliveries.c
     mine = (d.sink == sink, d.state == "waiting")
-    heads = sa.select(d.asset, sa.func.min(d.seq).label("seq"), sa.func.count().label("n")).where(*mine).group_by(d.asset)
+    heads = (
+        sa.select(d.asset, sa.func.min(d.seq).label("seq"), sa.func.count().label("n")).where(*mine).group_by(d.asset)
+    )
     first = heads.subquery()
     ready = sa.select(first.c.asset, first.c.n, d.next_at).join(
         s.deliveries, sa.and_(d.sink == sink, d.seq == first.c.seq)
@@ -438,7 +442,7 @@ class Publisher:
 def in_lanes(
     events: Sequence[Event], send: Callable[[Event], str | None], *, parallel: int = _PARALLEL
 ) -> dict[int, str | None]:
-    """For sinks that tell one event at a time: assets side by side, the events of each in order up to its first failure.
+    """For sinks that tell one event at a time: assets side by side, each one's in order up to its first failure.
 
     `send` returns None, or why the event was not taken. After five failures in a row, none taken between them, the
     others are not tried in this round: it is the sink that is ill. What `send` raises is raised.
@@ -512,12 +516,8 @@ def sinks(core: Core) -> Page[SinkStatus]:
         at = position(core, s.outbox)
         found = []
         for row in connection.execute(sa.select(s.sinks).order_by(k.sink)).all():
-            counts: dict[str, int] = {
-                state: n
-                for state, n in connection.execute(
-                    sa.select(d.state, sa.func.count()).where(d.sink == row.sink).group_by(d.state)
-                )
-            }
+            states = sa.select(d.state, sa.func.count().label("n")).where(d.sink == row.sink).group_by(d.state)
+            counts: dict[str, int] = {each.state: each.n for each in connection.execute(states)}
             behind = connection.execute(sa.select(sa.func.count()).where(at > row.watermark)).scalar_one()
             waiting, dead = counts.get("waiting", 0), counts.get("dead", 0)
             found.append(SinkStatus(row.sink, row.updated_at, behind, waiting, dead))
@@ -558,8 +558,7 @@ def replay(
             count = connection.execute(again.values(state="waiting", attempts=0, next_at=now)).rowcount
         if since is not None or seqs is not None:
             known_rows = {
-                row.seq: row.state
-                for row in connection.execute(sa.select(d.seq, d.state).where(d.sink == sink))
+                row.seq: row.state for row in connection.execute(sa.select(d.seq, d.state).where(d.sink == sink))
             }
             rows = connection.execute(old.order_by(o.seq)).all()
             dead_now = [row.seq for row in rows if known_rows.get(row.seq) == "dead"]
