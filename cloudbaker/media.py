@@ -53,6 +53,7 @@ TABLE: MappingProxyType[str, MediaType] = MappingProxyType(
         "mp3": MediaType("audio/mpeg", magic=rb"ID3|\xff[\xe2-\xe7\xf2-\xff]"),
         "wav": MediaType("audio/wav", magic=rb"RIFF....WAVE"),
         "ogg": MediaType("audio/ogg", magic=rb"OggS"),
+        "flac": MediaType("audio/flac", magic=rb"fLaC"),
         "mp4": MediaType("video/mp4", magic=rb"....ftyp(?!avi[fs])"),
         "webm": MediaType("video/webm", magic=rb"\x1a\x45\xdf\xa3"),
         # packages

@@ -68,23 +68,48 @@ class Previews(_Part):
     size: int = Field(512, ge=64, le=2048)
 
 
+class Audio(_Part):
+    """How sound is stored."""
+
+    format: Literal["ogg", "keep"] = "ogg"
+    quality: int = Field(7, ge=0, le=10)
+    """Of Ogg Vorbis, as ``oggenc -q`` counts."""
+    shortest_seconds: float = Field(0.5, ge=0)
+    """Shorter WAV files stay PCM: a click decodes at once, and a Vorbis header is larger than what it saves."""
+
+
+class Godot(_Part):
+    """What is asked of the engine."""
+
+    engine: str = Field("godot-4", pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$")
+    """Name of an engine, or of a family (``godot-4``) whose newest one is taken."""
+    policy: str = ""
+    """What a mod may hold: a policy's name. Empty: the tenant's, else ``default``."""
+    textures: Literal["s3tc", "bptc", "etc2", "astc"] = "s3tc"
+    """Of models. ``s3tc`` and ``bptc`` for desktop, ``etc2`` for mobile, ``astc`` for VR. Godot 3 has neither bptc nor
+    astc."""
+
+
 class Recipe(_Part):
     """What a target wants."""
 
     name: str
-    target: Literal["web"]
+    target: Literal["web", "godot"]
     description: str = ""
     limits: Limits = Limits()
     meshes: Meshes = Meshes()
     lods: tuple[Lod, ...] = ()
     textures: Textures = Textures()
     previews: Previews = Previews()
+    audio: Audio = Audio()
+    godot: Godot = Godot()
 
     @property
     def hash(self) -> str:
         """Hex SHA-256 over everything that can change the bytes of the package: not limits, which only decide whether
-        there will be one, and not previews."""
-        return canonical_sha256(self.model_dump(mode="json", exclude={"description", "limits", "previews"}))
+        there will be one, not previews, and not what the target has no use for."""
+        unused = {"web": {"audio", "godot"}, "godot": set[str]()}[self.target]
+        return canonical_sha256(self.model_dump(mode="json", exclude={"description", "limits", "previews", *unused}))
 
 
 def parse_recipe(text: str, *, origin: str = "recipe") -> Recipe:

@@ -1,4 +1,4 @@
-"""validate: the verdict on what came in, by the rules of the recipe's target. Bad content is a verdict, not an error."""
+"""validate: the verdict on what came in, by the rules of the target. Bad content is a verdict, not an error."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from cloudbaker.compute.sandbox.tools import SCRATCH
 from cloudbaker.errors import EngineFailed, EngineMissing
 from cloudbaker.model import Finding, Severity
 
+_LIMITS = Limits()
 PROJECT = "project"
 """Folder of the project in an engine's scratch folder."""
 PROJECT_PATH = f"{SCRATCH}/{PROJECT}"
@@ -44,7 +45,7 @@ class EngineJob:
     """After the engine's command. Paths are those that the engine sees: ``/scratch/project``."""
     outputs: tuple[str, ...] = ()
     """What to read back, by path below the scratch folder; what it did not write is left out."""
-    limits: Limits = Limits()
+    limits: Limits = _LIMITS
 
 
 class Engines(Protocol):

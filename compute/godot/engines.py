@@ -160,8 +160,13 @@ def probe_version(command: tuple[str, ...], folders: tuple[Path, ...] = ()) -> s
     return found.group(0).decode("ascii", "replace")
 
 
+def probe(command: tuple[str, ...], folders: tuple[Path, ...] = ()) -> str:
+    """As `probe_version`; asks only once as long as the program stays the same."""
+    return _version(command, folders, _stamp(command))
+
+
 def _open(name: str, how: Candidate) -> Engine:
-    version = how.version or _version(how.command, how.folders, _stamp(how.command))
+    version = how.version or probe(how.command, how.folders)
     return Engine(name, how.command, version, how.folders, how.pack_format or pack_format_of(version))
 
 

@@ -1,6 +1,7 @@
 """Make of an exported pack one that may be loaded into a game: everything under ``res://mods/<id>/``, nothing more.
 
-An export also holds the bake project's own files: settings, and caches of classes and UIDs that would shadow the game's.
+An export also holds the own files of the bake project: settings, and caches of classes and UIDs that would shadow the
+game's.
 They are dropped. Baked files lie in ``.import`` or ``.godot`` where the packs of two mods would collide; they move to
 ``res://mods/<id>/.baked/``, and the ``.import`` and ``.remap`` files that lead to them are written anew with nothing in
 them but the way there. What an engine did not import has an ``.import`` that leads nowhere, whatever its exit status
@@ -17,8 +18,8 @@ from dataclasses import dataclass, field
 
 from cloudbaker.compute.godot import godot3, godot4
 from cloudbaker.compute.godot.adapter import config_text
-from cloudbaker.compute.godot.pck import Pck, PckError, read_pck, write_pck
 from cloudbaker.compute.godot.paths import RES
+from cloudbaker.compute.godot.pck import Pck, PckError, read_pck, write_pck
 from cloudbaker.compute.job import Inputs, JobResult, Params
 from cloudbaker.model import Finding, Severity, to_json
 
