@@ -25,9 +25,9 @@ from cloudbaker.compute.gltf.uris import UriRefused, safe_path
 Model = tuple[str, dict[str, memoryview]]
 """Name of the main file, and all files by their path relative to its folder."""
 
-_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError)
+BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError)
 """What `zipfile` raises on damaged archives; RuntimeError is also NotImplementedError (versions it does not know)."""
-_DIRECTORY_BYTES = 16 << 20
+DIRECTORY_BYTES = 16 << 20
 _SMALL = 16 << 20
 _JUNK = ("__MACOSX/",)
 _JUNK_NAMES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
@@ -35,12 +35,12 @@ _JUNK_NAMES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 def open_archive(data: memoryview, limits: ContentLimits, findings: Findings) -> Model | None:
     """The one model of an archive, or None and the findings that say why not."""
-    if _directory_bytes(data) > _DIRECTORY_BYTES:
-        findings.add("intake.zip-entries", "", f"its directory takes more than {_DIRECTORY_BYTES >> 20} MB")
+    if directory_bytes(data) > DIRECTORY_BYTES:
+        findings.add("intake.zip-entries", "", f"its directory takes more than {DIRECTORY_BYTES >> 20} MB")
         return None
     try:
-        with zipfile.ZipFile(_View(data)) as file:
-            entries = _checked_entries(file, len(data), limits, findings)
+        with zipfile.ZipFile(View(data)) as file:
+            entries = checked_entries(file, len(data), limits, findings)
             heads = {} if findings.failed else {name: _head(file, entry) for name, entry in entries.items()}
             kinds = {name: sniff(head) for name, head in heads.items()}
             for name, kind in kinds.items():
@@ -50,12 +50,12 @@ def open_archive(data: memoryview, limits: ContentLimits, findings: Findings) ->
                 return None
             main = _main(kinds, findings)
             return None if main is None else _unpack(file, main, kinds[main], entries, limits, findings)
-    except _BROKEN as error:
+    except BROKEN as error:
         findings.add("intake.zip-invalid", "", f"it can't be read: {quote(str(error) or type(error).__name__)}")
         return None
 
 
-class _View(io.RawIOBase):
+class View(io.RawIOBase):
     """A file over bytes that are already there: `io.BytesIO` would copy them."""
 
     def __init__(self, data: memoryview) -> None:
@@ -63,26 +63,31 @@ class _View(io.RawIOBase):
         self._at = 0
 
     def readable(self) -> bool:
+        """Always."""
         return True
 
     def seekable(self) -> bool:
+        """Always."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As `io.RawIOBase` has it."""
         self._at = max(0, offset + (0, self._at, len(self._data))[whence])
         return self._at
 
     def tell(self) -> int:
+        """As `io.RawIOBase` has it."""
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
+        """A copy of that much."""
         end = len(self._data) if size is None or size < 0 else min(self._at + size, len(self._data))
         taken = bytes(self._data[self._at : end])
         self._at += len(taken)
         return taken
 
 
-def _directory_bytes(data: memoryview) -> int:
+def directory_bytes(data: memoryview) -> int:
     """Size of the central directory by the end record: `zipfile` reads all of it before one can count."""
     tail = bytes(data[-(22 + 0xFFFF) :])
     at = tail.rfind(b"PK\x05\x06")
@@ -92,7 +97,7 @@ def _directory_bytes(data: memoryview) -> int:
     return int(size)  # with ZIP64 it is 0xFFFFFFFF, and so refused: no model needs that
 
 
-def _checked_entries(
+def checked_entries(
     file: zipfile.ZipFile, size: int, limits: ContentLimits, findings: Findings
 ) -> dict[str, zipfile.ZipInfo]:
     """All files of the archive by their cleaned path."""

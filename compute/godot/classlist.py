@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Final
 
@@ -24,7 +24,6 @@ INDEXED: Final[dict[str, str]] = {
     "AnimatedTexture": r"frame_\d+/(texture|duration|delay_sec)",
     "Animation": r"tracks/\d+/(type|path|interp|loop_wrap|imported|enabled|keys|compressed_track|use_blend)",
     "AnimationMixer": r"libraries(/.*)?",
-    "AnimationNode": r"(?!)",
     "AnimationNodeBlendSpace1D": r"blend_point_\d+/(node|pos|name)",
     "AnimationNodeBlendSpace2D": r"blend_point_\d+/(node|pos|name)",
     "AnimationNodeBlendTree": r"nodes/[^/]+/(node|position)",
@@ -80,7 +79,7 @@ INDEXED: Final[dict[str, str]] = {
     "VisualShader": r"(nodes|modes|flags|parameters|varyings|stencil)/.+|mode|graph_offset",
     "VisualShaderNode": r"\w+_(input|output|port)\w*|default_input_values",
 }
-_COMMON: Final = re.compile(r"metadata/.+|__meta__")
+COMMON: Final = re.compile(r"metadata/.+|__meta__")
 """Of every object: what people attach. Godot 3 keeps it as one dictionary."""
 
 
@@ -115,7 +114,7 @@ class ClassList:
             pattern = _indexed(part)
             if pattern is not None and pattern.fullmatch(key):
                 return "Variant"
-        return "Variant" if name in self.bases and _COMMON.fullmatch(key) else None
+        return "Variant" if name in self.bases and COMMON.fullmatch(key) else None
 
     def merged(self, other: ClassList) -> ClassList:
         """Both lists: a class has the properties of either. For files of Godot 3 that Godot 4 reads."""
@@ -124,9 +123,17 @@ class ClassList:
         return ClassList(f"{self.name}+{other.name}", self.version, {**other.bases, **self.bases}, own, digest)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _indexed(name: str) -> re.Pattern[str] | None:
     return re.compile(INDEXED[name]) if name in INDEXED else None
+
+
+def indexed_patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
+    """Every class with properties of its own making, and what their names are like."""
+    for name in INDEXED:
+        pattern = _indexed(name)
+        assert pattern is not None
+        yield name, pattern
 
 
 def class_list_names() -> list[str]:

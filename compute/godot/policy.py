@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cloudbaker.canonical import canonical_sha256
-from cloudbaker.compute.godot.classlist import ClassList, class_list_for, load_class_list
+from cloudbaker.compute.godot.classlist import COMMON, ClassList, class_list_for, indexed_patterns, load_class_list
 from cloudbaker.errors import EngineMissing, PolicyError
 from cloudbaker.model import check_name
 from cloudbaker.settings import settings
@@ -107,6 +107,10 @@ class Policy(_Part):
     """Files of the game that a mod may refer to: ``res://assets/shared/*.png``; ``*`` does not cross a ``/``."""
     instance_properties: tuple[str, ...] = ()
     """What a mod may set on an instance of such a file, where it is a scene."""
+    paths: tuple[str, ...] = ()
+    """Properties (``Class.name``) that hold the path of a file which the engine opens."""
+    numbers: dict[str, int] = {}
+    """Largest value (of each component) of properties, ``Class.name``; the first pattern that fits counts."""
     limits: Limits = Limits()
     shaders: Shaders = Shaders()
     animations: Animations = Animations()
@@ -124,44 +128,59 @@ class Policy(_Part):
         return Allowed(self, class_list_for(engine, self.reviewed))
 
 
+@dataclass(frozen=True, slots=True)
+class PropertyRule:
+    """What a policy says about a property of a class."""
+
+    kind: str | None
+    """Its type, or None where the class has no such property."""
+    ban: Ban | None = None
+    is_path: bool = False
+    largest: int | None = None
+
+
 @dataclass
 class Allowed:
-    """A policy together with the classes of one engine: answers questions about names, fast."""
+    """A policy together with the classes of one engine: answers questions about names, each of them once."""
 
     policy: Policy
     classes: ClassList
-    _class: dict[str, Ban | None] = field(default_factory=dict)
-    _property: dict[tuple[str, str], Ban | None] = field(default_factory=dict)
+    _bans: dict[str, Ban | None] = field(default_factory=dict)
+    _rules: dict[tuple[str, str], PropertyRule] = field(default_factory=dict)
 
     def with_classes(self, classes: ClassList) -> Allowed:
         """The same policy for another list."""
         return Allowed(self.policy, classes)
 
-    def class_ban(self, name: str) -> Ban | None:
-        """The ban that a class falls under, itself or by a base; None where it passes (or is unknown)."""
-        if name not in self._class:
-            self._class[name] = self._find_class_ban(name)
-        return self._class[name]
-
     def known(self, name: str) -> bool:
         """Whether the engine has such a Resource or Node class."""
         return name in self.classes.bases
 
-    def property_ban(self, owner: str, key: str) -> Ban | None:
-        """The ban that a property of a class falls under."""
-        at = (owner, key)
-        if at not in self._property:
-            chain = {*self.classes.chain(owner), owner, "*"}
-            self._property[at] = next(
+    def class_ban(self, name: str) -> Ban | None:
+        """The ban that a class falls under, itself or by a base; None where it passes or is unknown."""
+        if name not in self._bans:
+            chain = [*self.classes.chain(name)] or [name]
+            self._bans[name] = next(
                 (
                     ban
                     for ban in self.policy.bans
-                    for pattern in ban.properties
-                    if pattern.partition(".")[0] in chain and fnmatch.fnmatchcase(key, pattern.partition(".")[2])
+                    for pattern in ban.classes
+                    if any(fnmatch.fnmatchcase(part, pattern) for part in chain)
                 ),
                 None,
             )
-        return self._property[at]
+        return self._bans[name]
+
+    def rule(self, owner: str, key: str) -> PropertyRule:
+        """What holds for a property of a class. `owner` is empty where the class is not known: a node that a scene
+        only changes. Such a node may have the properties of every allowed node class."""
+        at = (owner, key)
+        found = self._rules.get(at)
+        if found is None:
+            if len(self._rules) > _REMEMBERED:
+                self._rules.clear()
+            found = self._rules[at] = self._rule(owner, key)
+        return found
 
     def banned_anywhere(self, key: str) -> Ban | None:
         """The ban on a property of any class at all: for places that do not say the class, such as tracks."""
@@ -175,36 +194,44 @@ class Allowed:
             None,
         )
 
-    @cached_property
-    def node_properties(self) -> frozenset[str]:
-        """Names of the properties that any allowed node class has."""
-        return self._names(lambda name: self.classes.is_a(name, "Node"))
+    def node_has(self, key: str) -> bool:
+        """Whether any allowed node class has a property of that name."""
+        return key in self._node_properties or any(
+            self.classes.is_a(name, "Node") and pattern.fullmatch(key) for name, pattern in indexed_patterns()
+        )
 
     @cached_property
-    def all_properties(self) -> frozenset[str]:
-        """Names of the properties that any allowed class has."""
-        return self._names(lambda _name: True)
-
-    def _names(self, wanted: Any) -> frozenset[str]:
+    def _node_properties(self) -> frozenset[str]:
         return frozenset(
             key
             for name, own in self.classes.own.items()
-            if wanted(name) and self.class_ban(name) is None
+            if self.classes.is_a(name, "Node") and self.class_ban(name) is None
             for key in own
-            if self.property_ban(name, key) is None
+            if self.rule(name, key).ban is None
         )
 
-    def _find_class_ban(self, name: str) -> Ban | None:
-        chain = [*self.classes.chain(name)] or [name]
-        return next(
-            (
-                ban
-                for ban in self.policy.bans
-                for pattern in ban.classes
-                if any(fnmatch.fnmatchcase(part, pattern) for part in chain)
-            ),
-            None,
-        )
+    def _rule(self, owner: str, key: str) -> PropertyRule:
+        if not owner:
+            kind = "Variant" if self.node_has(key) or COMMON.fullmatch(key) else None
+            return PropertyRule(kind, self.banned_anywhere(key), largest=self._largest({"*"}, key))
+        chain = {*self.classes.chain(owner), owner, "*"}
+        ban = next((ban for ban in self.policy.bans if any(_fits(p, chain, key) for p in ban.properties)), None)
+        is_path = any(_fits(pattern, chain, key) for pattern in self.policy.paths)
+        return PropertyRule(self.classes.property_type(owner, key), ban, is_path, self._largest(chain, key))
+
+    def _largest(self, chain: set[str], key: str) -> int | None:
+        return next((most for pattern, most in self.policy.numbers.items() if _fits(pattern, chain, key)), None)
+
+
+_REMEMBERED = 200_000
+
+
+def _fits(pattern: str, chain: set[str], key: str) -> bool:
+    """Whether ``Class.name`` means this property of a class with these bases. ``*`` may stand in both parts."""
+    owner, _, name = pattern.partition(".")
+    if not fnmatch.fnmatchcase(key, name):
+        return False
+    return owner in chain or ("*" in owner and any(fnmatch.fnmatchcase(part, owner) for part in chain))
 
 
 def parse_policy(text: str, *, origin: str = "policy") -> Policy:
@@ -281,9 +308,12 @@ def _extended(data: dict[str, Any], seen: tuple[str, ...]) -> dict[str, Any]:
         text, origin = (_builtin() / f"{parent}.toml").read_text("utf-8"), f"policy {parent}"
     base = _extended(tomllib.loads(text), (*seen, origin))
     merged = {**base, **data}
-    for key in ("limits", "shaders", "animations", "files"):
+    for key in ("limits", "shaders", "animations", "files", "numbers"):
         if key in base or key in data:
-            merged[key] = {**base.get(key, {}), **data.get(key, {})}
-    for key in ("bans", "game_paths", "instance_properties"):
+            merged[key] = {
+                **data.get(key, {}),
+                **{k: v for k, v in base.get(key, {}).items() if k not in data.get(key, {})},
+            }
+    for key in ("bans", "game_paths", "instance_properties", "paths"):
         merged[key] = [*base.get(key, []), *data.get(key, [])]
     return merged
