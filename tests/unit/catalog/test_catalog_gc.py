@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from cloudbaker.catalog import gc as collector
 from cloudbaker.catalog.core import Catalog, UploadKey
+from cloudbaker.catalog.records import Retention
+from cloudbaker.errors import StoreError
 from cloudbaker.model import Role, Run, RunState, Step, StepState
 from cloudbaker.settings import Settings
-from cloudbaker.testing.catalog import publish
+from cloudbaker.testing.catalog import broken, publish
 
 NOW = timedelta(0)
 
@@ -60,8 +64,12 @@ def test_every_kind_is_found_planned_removed_and_then_gone(catalog, helmet, cloc
     assert run.state is RunState.FAILED
     assert run.error is not None
     assert "killed" in run.error["message"]
-    assert catalog.sql("SELECT detail FROM audit WHERE action = 'gc'").fetchall() == [
-        ('{"unreferenced":1,"expired-upload":1,"orphan":1,"unfinished":1,"abandoned-run":1}',)
+    audited = catalog.sql("SELECT tenant, detail FROM audit WHERE action = 'gc' ORDER BY seq").fetchall()
+    assert audited == [
+        ("acme", '{"expired-upload":1,"unreferenced":1,"bytes":6}'),
+        (None, '{"orphan":1,"bytes":5}'),
+        (None, '{"unfinished":1,"bytes":10}'),
+        ("acme", '{"abandoned-run":1,"bytes":0}'),
     ]
 
 
@@ -80,7 +88,7 @@ def test_a_run_that_shows_signs_of_life_is_not_abandoned(catalog, helmet, clock)
 def test_clean_up_that_dies_before_it_removes_is_finished_by_the_next(catalog, clock, monkeypatch):
     blob = catalog.put_bytes(b"x", "acme", "vault")
     clock.later(hours=25)
-    monkeypatch.setattr(collector, "_remove", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(collector._Collector, "_remove", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         catalog.gc(plan=False)
     monkeypatch.undo()
@@ -145,3 +153,139 @@ def test_many_are_cleaned_in_batches(home, clock, monkeypatch):
         assert sorted(kinds(report)) == ["orphan"] * 10 + ["unreferenced"] * 10
         assert list(catalog.store.list()) == []
         assert catalog.gc(grace=NOW).items == ()
+
+
+# ---- a store that fails
+
+
+class Faulty:
+    """A store whose n-th call fails, or all calls of one kind; each object listed is a call."""
+
+    def __init__(self, store, *, at: int | None = None, verb: str = "") -> None:
+        self.store, self.at, self.verb, self.calls = store, at, verb, 0
+        self._lock = threading.Lock()
+
+    def _call(self, verb: str) -> None:
+        with self._lock:
+            n, self.calls = self.calls, self.calls + 1
+        if n == self.at or verb == self.verb:
+            raise StoreError(f"call {n}, {verb}, failed")
+
+    def delete(self, key: str) -> bool:
+        self._call("delete")
+        return self.store.delete(key)
+
+    def stat(self, key: str):
+        self._call("stat")
+        return self.store.stat(key)
+
+    def drop_unfinished(self, name: str) -> bool:
+        self._call("drop_unfinished")
+        return self.store.drop_unfinished(name)
+
+    def list(self, prefix: str = ""):
+        for info in self.store.list(prefix):
+            self._call("list")
+            yield info
+
+    def unfinished(self):
+        self._call("unfinished")
+        yield from self.store.unfinished()
+
+    def __getattr__(self, name: str):
+        return getattr(self.store, name)
+
+
+def litter(catalog, helmet, clock) -> None:
+    """Some of everything that clean-up is there for."""
+    catalog.set_retention("acme", Retention(delete_after_days=1, keep_last=1), by="ada", why="tests")
+    for content in (b"one", b"two", b"three"):
+        publish(catalog, helmet, content)
+    catalog.put_bytes(b"lonely", "acme", "inbox")
+    writer = catalog.store.writer()
+    writer.write(b"unfinished")
+    catalog.store.path("public/stray.glb").write_bytes(b"stray")
+    clock.later(days=2)
+
+
+def test_a_store_that_fails_at_any_call_costs_nothing_but_another_clean_up(home, clock, helmet, tell):
+    with Catalog.open(Settings(home=home), clock=clock) as catalog:
+        litter(catalog, helmet, clock)
+
+    def ended(n: int | None) -> tuple[int, list[str], list[str]]:
+        """Calls of a clean-up whose n-th call fails; what it failed at; what is left when the next has run."""
+        copy = home.with_name(f"home-{n}")
+        shutil.copytree(home, copy)
+        with Catalog.open(Settings(home=copy), clock=clock) as catalog:
+            good, faulty = catalog.store, Faulty(catalog.store, at=n)
+            catalog.store = faulty
+            report = catalog.gc(plan=False, grace=NOW)
+            catalog.store = good
+            assert broken(catalog) == []
+            catalog.gc(plan=False, grace=NOW)
+            assert broken(catalog) == []
+            assert catalog.gc(grace=NOW).items == ()
+            left = sorted(info.key for info in catalog.store.list())
+            return faulty.calls, [failure.verb for failure in report.failed], left
+
+    calls, failed, left = ended(None)
+    assert failed == []
+    told = set()
+    for n in range(calls):
+        _, failed, also_left = ended(n)
+        assert len(failed) == 1, n
+        assert also_left == left, n
+        told.update(failed)
+    assert told == {"list", "delete", "list unfinished uploads of", "drop"}
+    tell(f"clean-up survived a failure at each of {calls} calls of its store")
+
+
+def test_a_store_that_is_down_is_not_asked_a_thousand_times(home, clock, monkeypatch):
+    monkeypatch.setattr(collector, "_BATCH", 5)
+    with Catalog.open(Settings(home=home), clock=clock) as catalog:
+        for n in range(20):
+            catalog.put_bytes(b"%d" % n, "acme", "inbox")
+        clock.later(days=2)
+        good, catalog.store = catalog.store, Faulty(catalog.store, verb="delete")
+        report = catalog.gc(plan=False)
+        assert kinds(report) == ["unreferenced"] * 20
+        assert [f.verb for f in report.failed] == ["delete"] * 5
+        assert report.failed[0].error == "CB6301: call 20, delete, failed"
+        catalog.store = good
+        assert catalog.quota("acme").reserved_bytes == 0, "given up is given up"
+        assert kinds(catalog.gc(plan=False)) == ["pending-deletion"] * 20
+        assert list(catalog.store.list()) == []
+
+
+def test_one_object_that_can_not_be_removed_holds_up_no_other(home, clock, monkeypatch):
+    monkeypatch.setattr(collector, "_BATCH", 2)
+    with Catalog.open(Settings(home=home), clock=clock) as catalog:
+        blobs = sorted(catalog.put_bytes(b"%d" % n, "acme", "inbox").storage_key for n in range(7))
+        clock.later(days=2)
+        delete = catalog.store.delete
+
+        def stuck(key: str) -> bool:
+            if key == blobs[0]:
+                raise StoreError("not this one")
+            return delete(key)
+
+        monkeypatch.setattr(catalog.store, "delete", stuck)
+        assert [f.key for f in catalog.gc(plan=False).failed] == [blobs[0]]
+        assert [i.key for i in catalog.gc(plan=False, grace=NOW).items] == [blobs[0]]
+        assert [info.key for info in catalog.store.list()] == [blobs[0]]
+
+
+def test_a_list_that_breaks_off_calls_nothing_missing(catalog, helmet, clock):
+    publish(catalog, helmet, b"x")
+    catalog.store = Faulty(catalog.store, verb="list")
+    report = catalog.gc(plan=False)
+    catalog.store = catalog.store.store
+    assert (report.items, [f.verb for f in report.failed]) == ((), ["list"])
+
+
+def test_progress_is_told(catalog, helmet, clock):
+    litter(catalog, helmet, clock)
+    told = []
+    catalog.gc(plan=False, grace=NOW, progress=lambda what, count: told.append((what, count)))
+    assert ("versions deleted", 2) in told
+    assert {what for what, _ in told} == {"versions deleted", "blobs given up", "objects looked at", "objects removed"}
