@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from cloudbaker.errors import CatalogError, UsageError
-from cloudbaker.model import AssetRef, Dependency, Finding, Role, Run, RunState, Source, Step, Version
+from cloudbaker.model import AssetRef, Finding, Role, Run, RunState, Source, Step, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,6 @@ class LatestVersion:
     tools: dict[str, str]
     channels: tuple[str, ...]
     """Those that point at it."""
-    dependencies: tuple[Dependency, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,10 @@ The Parquet files of each Delta table are fixed first, by its snapshot; then one
 rows above each table's watermark. Facts are never changed, so together they are exactly the core at that transaction,
 for all tables alike. Never glob a Delta folder instead: after a compaction that counts rows twice.
 
+State that changes (channels, tags, holds, blobs, what is deleted) is computed from facts when it is asked for: opening
+costs the same however large the catalog is, and what is seen is of the same moment. Only what no fact tells is read
+from the core: counters and settings of tenants, attempts, quarantine, deliveries, and blobs that no version refers to.
+
 The files are handed to DuckDB as Arrow datasets and not by `read_parquet`: DuckDB pushes filters and columns down into
 either, but with datasets its own access to files can be shut off and locked, so that no query, whoever wrote it, reads
 or writes a file of this machine. It also needs no DuckDB extension for tables on S3.
@@ -12,24 +16,30 @@ or writes a file of this machine. It also needs no DuckDB extension for tables o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from cloudbaker.catalog import schema as s
+from cloudbaker.catalog.arrow import fact_columns, fetch
 from cloudbaker.catalog.engine import Core
-from cloudbaker.catalog.export import can_publish, damaged, export, fact_columns, open_table, read_facts, to_arrow
+from cloudbaker.catalog.export import export, published_schema, read_facts
+from cloudbaker.catalog.published import Tables, owner
+from cloudbaker.catalog.tail import position
 from cloudbaker.errors import UsageError
 
 LONG_TAIL = 20_000
 """Unpublished rows (all tables together) above which `connect` publishes first; reading them took 0.1 s."""
 
-_STATE = (s.tenants, s.blobs, s.channels, s.attempts, s.quarantine)
-"""Read from the core as they are; `tenants` among them for its counters."""
+_STATE: dict[sa.Table, str] = {
+    s.tenants: "",
+    s.attempts: "",
+    s.quarantine: "",
+    s.deliveries: "",
+    s.blobs: "WHERE refcount = 0",
+}
+"""Read from the core as they are, and which of their rows."""
 
 _READS = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 """SHOW, DESCRIBE and SUMMARIZE are of type SELECT."""
@@ -37,26 +47,50 @@ _READS = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _REF = "split_part(asset, '/', 1) AS tenant, split_part(asset, '/', 2) AS project, split_part(asset, '/', 3) AS name"
 
 VIEWS: dict[str, str] = {
-    "tenants": "SELECT tenant, created_at, used_bytes, quota_bytes FROM _state_tenants",
+    "tenants": """
+        SELECT tenant, created_at, used_bytes, reserved_bytes, quota_bytes, quota_runs_in_flight, quota_runs_per_day,
+            retention::JSON AS retention
+        FROM _state_tenants""",
+    "tenant_settings": """
+        SELECT created_at AS set_at, tenant, name, value::JSON AS value, set_by, why FROM _tenant_settings""",
     "projects": "SELECT tenant, project, created_at FROM _projects",
     "assets": """
         SELECT asset, tenant, project, name, created_at, coalesce(latest, 0) AS latest
         FROM _assets LEFT JOIN (SELECT asset, max(number) AS latest FROM _versions GROUP BY asset) USING (asset)""",
-    "channels": "SELECT asset, channel, number, rev, moved_at, moved_by FROM _state_channels",
     "channel_moves": """
         SELECT created_at AS moved_at, asset, channel, number, previous, moved_by, why, run_id FROM _pointer_moves""",
+    "channels": """
+        SELECT asset, channel, last.number AS number, rev, last.created_at AS moved_at, last.moved_by AS moved_by
+        FROM (
+            SELECT asset, channel, count(*) AS rev,
+                arg_max({'number': number, 'created_at': created_at, 'moved_by': moved_by}, seq) AS last
+            FROM _pointer_moves GROUP BY asset, channel)""",
     "versions": f"""
         SELECT asset, number, {_REF}, created_at, created_by, change_note, run_id, bake_key, recipe, recipe_hash,
-            engine, tools::JSON AS tools, size_bytes, coalesce(channels, []) AS channels
+            engine, tools::JSON AS tools, size_bytes, coalesce(channels, []) AS channels, deleted_at
         FROM _versions LEFT JOIN (
-            SELECT asset, number, list(channel ORDER BY channel) AS channels FROM _state_channels GROUP BY asset, number
-        ) USING (asset, number)""",
+            SELECT asset, number, list(channel ORDER BY channel) AS channels FROM channels GROUP BY asset, number
+        ) USING (asset, number)
+        LEFT JOIN (SELECT asset, number, created_at AS deleted_at FROM _version_deletions) USING (asset, number)""",
     "latest_versions": """
-        SELECT versions.*, coalesce(source_bytes, 0) AS source_bytes
+        SELECT versions.* EXCLUDE (deleted_at), coalesce(source_bytes, 0) AS source_bytes
         FROM versions JOIN (SELECT asset, max(number) AS number FROM _versions GROUP BY asset) USING (asset, number)
         LEFT JOIN (
             SELECT asset, number, sum(size_bytes)::BIGINT AS source_bytes FROM _version_sources GROUP BY asset, number
-        ) USING (asset, number)""",
+        ) USING (asset, number)
+        WHERE deleted_at IS NULL""",
+    "version_deletions": "SELECT created_at AS deleted_at, asset, number, deleted_by, why FROM _version_deletions",
+    "dependencies": "SELECT asset, number, on_asset, on_number, kind FROM _dependencies",
+    "tag_moves": "SELECT created_at AS moved_at, asset, tag, action, moved_by, why FROM _tag_moves",
+    "tags": """
+        SELECT asset, tag, created_at AS tagged_at, moved_by AS tagged_by, why
+        FROM (SELECT * FROM _tag_moves QUALIFY row_number() OVER (PARTITION BY asset, tag ORDER BY seq DESC) = 1)
+        WHERE action = 'add'""",
+    "hold_moves": "SELECT created_at AS moved_at, asset, number, action, until, moved_by, why FROM _hold_moves",
+    "holds": """
+        SELECT asset, number, until, created_at AS placed_at, moved_by AS placed_by, why
+        FROM (SELECT * FROM _hold_moves QUALIFY row_number() OVER (PARTITION BY asset, number ORDER BY seq DESC) = 1)
+        WHERE action = 'place'""",
     "version_sources": "SELECT asset, number, name, media_type, sha256, size_bytes, storage_key FROM _version_sources",
     "artifacts": """
         SELECT asset, number, role, variant, name, media_type, sha256, size_bytes, storage_key, device
@@ -79,9 +113,27 @@ VIEWS: dict[str, str] = {
     "losses": "SELECT created_at, run_id, asset, number, kind, place, detail FROM _losses",
     "metrics": "SELECT created_at, run_id, asset, number, scope, subject, name, value FROM _metrics",
     "usage": "SELECT created_at, tenant, asset, run_id, kind, subject, amount FROM _usage_events",
-    "audit": "SELECT seq, created_at, tenant, who, action, subject, why, run_id, detail::JSON AS detail FROM _audit",
+    "usage_daily": """
+        SELECT created_at::DATE AS day, tenant, coalesce(split_part(asset, '/', 2), '') AS project, kind, subject,
+            sum(amount)::BIGINT AS amount
+        FROM _usage_events GROUP BY ALL""",
+    "audit": """
+        SELECT seq, created_at, tenant, who, action, subject, why, run_id, detail::JSON AS detail, chain, position, hash
+        FROM _audit""",
     "outbox": "SELECT seq, created_at, tenant, asset, run_id, kind, payload::JSON AS payload FROM _outbox",
+    "deliveries": """
+        SELECT sink, seq, asset, state, attempts, next_at, error, created_at FROM _state_deliveries""",
     "blobs": """
+        SELECT split_part(asset, '/', 1) AS tenant, split_part(storage_key, '/', 1) AS zone, sha256,
+            any_value(size_bytes) AS size_bytes, count(*) AS refcount, 'live' AS state,
+            NULL::TIMESTAMPTZ AS lease_until, min(created_at) AS created_at, storage_key
+        FROM (
+            SELECT asset, number, sha256, size_bytes, created_at, storage_key FROM _artifacts
+            UNION ALL SELECT asset, number, sha256, size_bytes, created_at, storage_key FROM _version_sources
+        ) AS reference
+        ANTI JOIN _version_deletions USING (asset, number)
+        GROUP BY ALL
+        UNION ALL
         SELECT tenant, zone, sha256, size_bytes, refcount, state, lease_until, created_at, storage_key
         FROM _state_blobs""",
     "deletions": "SELECT created_at AS deleted_at, storage_key, why FROM _deletions",
@@ -98,20 +150,26 @@ Names that begin with ``_`` are what they are made of, and may change.
 """
 
 
-def connect(core: Core, published: Path) -> duckdb.DuckDBPyConnection:
+def connect(core: Core, tables: Tables) -> duckdb.DuckDBPyConnection:
     """See `cloudbaker.catalog.core.Catalog.connect`."""
-    if can_publish(published) and _tail_rows(core, published) > LONG_TAIL:
-        export(core, published)
-    parquet: dict[str, Any] = {}
-    watermarks: dict[str, int] = {}
+    if tables.usable and _long_tail(core, tables):
+        export(core, tables)
+    who = owner(core)
+    opened = {}
     for table in s.FACTS:
-        with damaged(published, table):
-            delta, watermarks[table.name] = open_table(published, table)
-            if delta is not None:
-                parquet[table.name] = delta.to_pyarrow_dataset()
+        with tables.damaged(table.name):
+            opened[table] = tables.open(table.name)
+    parquet: dict[str, Any] = {}
     with core.read() as connection:
-        tails = {table.name: read_facts(connection, table, after=watermarks[table.name]) for table in s.FACTS}
-        state = {table.name: _read_all(connection, table) for table in _STATE}
+        tails = {}
+        for table, delta in opened.items():
+            after = who.check(core, connection, table, delta)
+            tails[table.name] = read_facts(core, connection, table, after=after)
+            if delta is not None:
+                with tables.damaged(table.name):
+                    # By this release's schema: what an older one published has fewer columns.
+                    parquet[table.name] = delta.to_pyarrow_dataset(schema=published_schema(table))
+        state = {table.name: fetch(connection, list(table.columns), rest) for table, rest in _STATE.items()}
 
     # No spilling to disk: the temporary folder would be the current one of whoever asks.
     duck = duckdb.connect(":memory:", config={"temp_directory": ""})
@@ -147,12 +205,12 @@ def query(
         raise UsageError(f"the query failed: {error}") from error
 
 
-def matching_assets(core: Core, published: Path, where: str) -> list[str]:
+def matching_assets(core: Core, tables: Tables, where: str) -> list[str]:
     """Assets whose newest version fulfils an SQL condition. Raises `UsageError` with DuckDB's message.
 
     The condition may come from a form: it must be one expression, it sees the views and nothing else.
     """
-    duck = connect(core, published)
+    duck = connect(core, tables)
     # On a line of its own: a comment at its end would else swallow the bracket.
     text = f"SELECT asset FROM latest_versions WHERE (\n{where}\n)"
     try:
@@ -166,20 +224,22 @@ def matching_assets(core: Core, published: Path, where: str) -> list[str]:
         duck.close()
 
 
-def _tail_rows(core: Core, published: Path) -> int:
-    """Rows that are not published yet, at most."""
-    total = 0
+def _long_tail(core: Core, tables: Tables) -> bool:
+    """Whether so much is not published yet that publishing it is quicker than reading it each time."""
+    newest = {}
     with core.read() as connection:
-        newest = {t.name: connection.execute(sa.select(sa.func.max(t.c.seq))).scalar() or 0 for t in s.FACTS}
+        for table in s.FACTS:
+            newest[table] = connection.execute(sa.select(sa.func.max(table.c.seq))).scalar() or 0
     if sum(newest.values()) <= LONG_TAIL:  # however little is published: spares opening the Delta tables twice
-        return 0
+        return False
+    who, total = owner(core), 0
     for table in s.FACTS:
-        with damaged(published, table):
-            total += max(0, newest[table.name] - open_table(published, table)[1])
-    return total
-
-
-def _read_all(connection: Connection, table: sa.Table) -> pa.Table:
-    columns = list(table.columns)
-    names = ", ".join(f'"{column.name}"' for column in columns)
-    return to_arrow(columns, connection.exec_driver_sql(f'SELECT {names} FROM "{table.name}"').fetchall())
+        with tables.damaged(table.name):
+            delta = tables.open(table.name)
+        with core.read() as connection:
+            after, at = who.check(core, connection, table, delta), position(core, table)
+            some = sa.select(sa.literal(1)).select_from(table).where(at > after).limit(LONG_TAIL).subquery()
+            total += connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
+        if total > LONG_TAIL:
+            return True
+    return False

@@ -192,7 +192,7 @@ def _all_is_well(acknowledged: Path) -> None:
                 assert len(told) > 0
                 with catalog.core.read() as connection:
                     for table in export.FACTS:
-                        rows = export.read_facts(connection, table, after=0)
+                        rows = export.read_facts(catalog.core, connection, table)
                         seen = duck.sql(f"SELECT * FROM _{table.name} ORDER BY seq").to_arrow_table()
                         assert seen.equals(rows.cast(seen.schema)), table.name
             catalog.export()

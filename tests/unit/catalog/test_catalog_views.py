@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -11,15 +12,16 @@ import deltalake
 import duckdb
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 
 from cloudbaker.catalog import export as exporter
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog import views
 from cloudbaker.catalog.core import Catalog
 from cloudbaker.errors import CatalogError, Conflict, StoreError, UsageError
-from cloudbaker.model import AssetRef, Run, RunState, Step, StepState
+from cloudbaker.model import AssetRef, Dependency, Run, RunState, Step, StepState
 from cloudbaker.settings import Settings
-from cloudbaker.testing.catalog import publish
+from cloudbaker.testing.catalog import publication, publish
 
 
 def fill(catalog: Catalog, clock, content: str) -> None:
@@ -37,30 +39,48 @@ def fill(catalog: Catalog, clock, content: str) -> None:
     catalog.quarantine(asset, "k", run_id=None, attempts=3, error={"code": "CB5002"})
 
 
+def fill_more(catalog: Catalog, clock, content: str) -> None:
+    """A bit of everything, and of all that people do beside baking."""
+    fill(catalog, clock, content)
+    asset = AssetRef("zeta", "robots", "helmet")
+    catalog.set_quota("zeta", bytes=10**9, by="ada", why=content)
+    catalog.set_quota("zeta", bytes=2 * 10**9, by="ada", why="more")
+    other = AssetRef("zeta", "robots", "arm")
+    needs = (Dependency(asset),)
+    arm = catalog.publish(
+        dataclasses.replace(publication(catalog, other, b"arm" + content.encode()), dependencies=needs)
+    )
+    catalog.tag(asset, ["robot", content], "ada")
+    catalog.untag(asset, ["robot"], "ada")
+    catalog.place_hold(asset, by="ada", why="a trial")
+    if arm.version.number > 1:
+        catalog.delete_version(other, arm.version.number - 1, by="ada", why="old")
+
+
 def core_rows(catalog: Catalog, table) -> list[tuple]:
     with catalog.core.read() as connection:
-        return exporter.read_facts(connection, table, after=0).to_pylist()
+        return exporter.read_facts(catalog.core, connection, table).to_pylist()
 
 
 def parquet_rows(catalog: Catalog, name: str) -> list[dict]:
-    rows = deltalake.DeltaTable(str(catalog.published / name)).to_pyarrow_table().to_pylist()
+    rows = deltalake.DeltaTable(catalog.published.uri(name)).to_pyarrow_table().to_pylist()
     return sorted(({k: v for k, v in row.items() if k != "month"} for row in rows), key=lambda row: row["seq"])
 
 
 def test_views_need_no_export(catalog, clock):
     fill(catalog, clock, "one")
-    assert not catalog.published.exists()
+    assert not catalog.published.folder.exists()
     assert catalog.sql("SELECT tenant, count(*) FROM versions GROUP BY tenant ORDER BY 1").fetchall() == [
         ("acme", 1),
         ("zeta", 1),
     ]
-    assert not catalog.published.exists()
+    assert not catalog.published.folder.exists()
 
 
 @pytest.mark.parametrize("exports", [(), (1,), (0, 1, 2)])
 def test_the_views_are_the_core_whatever_is_published(catalog, clock, exports):
     for n in range(3):
-        fill(catalog, clock, f"content-{n}")
+        fill_more(catalog, clock, f"content-{n}")
         if n in exports:
             catalog.export()
     with catalog.connect() as duck:
@@ -68,7 +88,35 @@ def test_the_views_are_the_core_whatever_is_published(catalog, clock, exports):
             rows = duck.sql(f"SELECT * FROM _{table.name} ORDER BY seq").to_arrow_table().to_pylist()
             assert rows == core_rows(catalog, table), table.name
         for view in views.VIEWS:
-            assert duck.sql(f"SELECT count(*) FROM {view}").fetchall()[0][0] > 0 or view == "deletions", view
+            count = duck.sql(f"SELECT count(*) FROM {view}").fetchall()[0][0]
+            assert count > 0 or view in ("deletions", "deliveries"), view
+
+
+def test_state_that_is_computed_from_facts_is_that_of_the_core(catalog, clock):
+    for n in range(3):
+        fill_more(catalog, clock, f"content-{n}")
+    catalog.export()
+    catalog.untag(AssetRef("zeta", "robots", "helmet"), ["content-1"], "ada")
+    catalog.release_hold(AssetRef("zeta", "robots", "helmet"), by="ada", why="over")
+    catalog.place_hold(AssetRef("zeta", "robots", "arm"), 3, by="ada", why="shown")
+    catalog.move_channel(AssetRef("acme", "robots", "helmet"), "live", 2, "ada", "back")
+    catalog.put_bytes(b"not referred to", "acme", "inbox")
+    with catalog.connect() as duck, catalog.core.read() as core:
+        for table, columns in {
+            "channels": "asset, channel, number, rev, moved_at, moved_by",
+            "tags": "asset, tag",
+            "holds": "asset, coalesce(number, 0) AS number, until, placed_at, placed_by, why",
+            "tenants": "tenant, used_bytes, reserved_bytes, quota_bytes, quota_runs_in_flight, quota_runs_per_day",
+            "blobs": "tenant, zone, sha256, size_bytes, refcount, state, storage_key",
+        }.items():
+            names = columns.replace("coalesce(number, 0) AS number", "number").split(", ")
+            expected = core.execute(sa.select(*(s.metadata.tables[table].c[name] for name in names))).fetchall()
+            seen = duck.sql(f"SELECT {columns} FROM {table}").fetchall()
+            assert sorted(seen, key=str) == sorted(map(tuple, expected), key=str), table
+        gone = core.execute(sa.select(s.versions.c.asset, s.versions.c.number, s.versions.c.deleted_at)).fetchall()
+        assert sorted(duck.sql("SELECT asset, number, deleted_at FROM versions").fetchall(), key=str) == sorted(
+            map(tuple, gone), key=str
+        )
 
 
 def test_questions_that_people_ask(catalog, clock):
@@ -105,6 +153,7 @@ def test_questions_that_people_ask(catalog, clock):
     assert ask("SELECT kind, count(*) FROM outbox GROUP BY ALL ORDER BY ALL") == [
         ("asset.indexed", 4),
         ("channel.moved", 5),
+        ("review.updated", 1),
         ("step.completed", 4),
     ]
     assert ask("SELECT error->>'code', attempts FROM quarantine") == [("CB5002", 3)]
@@ -133,11 +182,11 @@ def test_an_export_is_exactly_once_and_partitioned_by_month(catalog, clock):
     fill(catalog, clock, "later")
     assert catalog.export().rows["versions"] == 2
     for table in s.FACTS:
-        if table.name != "deletions":
+        if catalog.published.open(table.name) is not None:
             assert parquet_rows(catalog, table.name) == core_rows(catalog, table), table.name
-    months = {path.name for path in (catalog.published / "versions").glob("month=*")}
+    months = {path.name for path in (catalog.published.folder / "versions").glob("month=*")}
     assert len(months) == 2
-    assert (catalog.published / "versions").stat().st_mode & 0o777 == 0o700
+    assert (catalog.published.folder / "versions").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_long_export_goes_in_batches(catalog, clock, monkeypatch):
@@ -146,7 +195,7 @@ def test_a_long_export_goes_in_batches(catalog, clock, monkeypatch):
         fill(catalog, clock, f"content-{n}")
     exporter.export_table(catalog.core, catalog.published, s.metrics)
     assert parquet_rows(catalog, "metrics") == core_rows(catalog, s.metrics)
-    assert deltalake.DeltaTable(str(catalog.published / "metrics")).version() == -(
+    assert deltalake.DeltaTable(catalog.published.uri("metrics")).version() == -(
         -len(core_rows(catalog, s.metrics)) // 7
     )
 
@@ -155,7 +204,7 @@ def test_a_long_tail_is_published_by_asking(catalog, clock, monkeypatch):
     fill(catalog, clock, "x")
     monkeypatch.setattr(views, "LONG_TAIL", sum(len(core_rows(catalog, table)) for table in s.FACTS))
     assert catalog.sql("SELECT count(*) FROM versions").fetchall() == [(2,)]
-    assert not catalog.published.exists()
+    assert not catalog.published.folder.exists()
     fill(catalog, clock, "y")
     assert catalog.sql("SELECT count(*) FROM versions").fetchall() == [(4,)]
     assert len(parquet_rows(catalog, "versions")) == 4
@@ -188,7 +237,7 @@ def test_rival_exporters_publish_each_row_once(catalog, clock, monkeypatch):
 
 def test_a_second_exporter_leaves_it_to_the_first(catalog, clock):
     fill(catalog, clock, "x")
-    with exporter._only_one(catalog.published) as alone:
+    with catalog.published.only_one() as alone:
         assert alone
         report = catalog.export()
     assert report.busy
@@ -199,12 +248,14 @@ def test_a_second_exporter_leaves_it_to_the_first(catalog, clock):
 def test_a_damaged_table_is_named_and_mends_by_moving_it_away(catalog, clock):
     fill(catalog, clock, "x")
     catalog.export()
-    for log in (catalog.published / "versions" / "_delta_log").glob("*.json"):
+    for log in (catalog.published.folder / "versions" / "_delta_log").glob("*.json"):
         log.write_bytes(b"{damaged")
     for broken in (catalog.export, catalog.connect, lambda: catalog.sql("SELECT 1")):
-        with pytest.raises(CatalogError, match="the published table versions is damaged: move .*/versions away"):
+        with pytest.raises(
+            CatalogError, match="the published table versions is damaged: `cloudbaker catalog tables repair versions`"
+        ):
             broken()
-    (catalog.published / "versions").rename(catalog.published.parent / "damaged")
+    (catalog.published.folder / "versions").rename(catalog.published.folder.parent / "damaged")
     assert catalog.sql("SELECT count(*) FROM versions").fetchall() == [(2,)]
     assert catalog.export().rows == {"versions": 2}
     assert parquet_rows(catalog, "versions") == core_rows(catalog, s.versions)
@@ -212,7 +263,7 @@ def test_a_damaged_table_is_named_and_mends_by_moving_it_away(catalog, clock):
 
 def test_a_folder_that_can_not_be_written_is_a_typed_error(catalog, clock):
     fill(catalog, clock, "x")
-    catalog.published.write_text("in the way")
+    catalog.published.folder.write_text("in the way")
     with pytest.raises(StoreError, match="make the folder writable"):
         catalog.export()
 
@@ -220,7 +271,7 @@ def test_a_folder_that_can_not_be_written_is_a_typed_error(catalog, clock):
 def test_an_export_on_a_full_disk_is_a_typed_error_and_ends_when_there_is_room(small_disk: Path, clock):
     home = small_disk.parent / "other"
     with Catalog.open(Settings(home=home), clock=clock) as catalog:
-        catalog.published.symlink_to(small_disk)
+        catalog.published.folder.symlink_to(small_disk)
         for n in range(3):
             fill(catalog, clock, f"content-{n}")
         ballast = small_disk / "ballast"
@@ -232,7 +283,7 @@ def test_an_export_on_a_full_disk_is_a_typed_error_and_ends_when_there_is_room(s
         subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
         catalog.export()
         for table in s.FACTS:
-            if table.name != "deletions":
+            if catalog.published.open(table.name) is not None:
                 assert parquet_rows(catalog, table.name) == core_rows(catalog, table), table.name
 
 
@@ -241,8 +292,8 @@ def test_views_are_not_confused_by_a_compaction(catalog, clock):
     for n in range(3):
         fill(catalog, clock, f"content-{n}")
         catalog.export()
-    deltalake.DeltaTable(str(catalog.published / "versions")).optimize.compact()
-    files = list((catalog.published / "versions").rglob("*.parquet"))
+    deltalake.DeltaTable(catalog.published.uri("versions")).optimize.compact()
+    files = list((catalog.published.folder / "versions").rglob("*.parquet"))
     assert len(files) == 4
     assert catalog.sql("SELECT count(*) FROM versions").fetchall() == [(6,)]
     fill(catalog, clock, "after")
@@ -385,7 +436,7 @@ def exporter(left):
         write(*args, **kw)
         tick()
     with Catalog.open(settings()) as catalog:
-        delta, _ = export.open_table(catalog.published, schema.outbox)
+        delta = catalog.published.open("outbox")
         rows = [] if delta is None else sorted(delta.to_pyarrow_table()["seq"].to_pylist())
         assert rows == list(range(1, len(rows) + 1)), rows
         export.deltalake.write_deltalake = killed_write
