@@ -19,6 +19,9 @@ from cloudbaker.canonical import canonical_json
 from cloudbaker.model import AssetRef, Loss, to_json
 
 SCHEMA: Final = "cloudbaker/web-bundle/v1"
+GODOT_SCHEMA: Final = "cloudbaker/godot-pack/v1"
+"""Of the manifest beside a Godot pack, see `cloudbaker.compute.godot.package`."""
+SCHEMAS: Final = frozenset({SCHEMA, GODOT_SCHEMA})
 MANIFEST: Final = "manifest.json"
 ENVELOPE: Final = "provenance.dsse.json"
 """Name of the signed envelope where it lies beside the files (folder, ``.zip``); it is no file of the bundle."""

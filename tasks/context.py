@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from cloudbaker.compute.godot.adapter import Engines, LocalEngines
 from cloudbaker.compute.job import Job, Limits, Outcome, Workbench
-from cloudbaker.model import AssetRef, Run, Source
+from cloudbaker.model import AssetRef, Dependency, Run, Source
 from cloudbaker.settings import settings
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class BakeRequest:
     """The owner vouches for the content: it may be baked where the kernel can't isolate. Goes into the provenance."""
     created_by: str = "unknown"
     change_note: str = ""
+    dependencies: tuple[Dependency, ...] | None = None
+    """What it needs of other assets; None: what the newest version needs."""
 
 
 def job_limits(recipe: Recipe) -> Limits:
@@ -70,6 +73,8 @@ class BakeContext:
     """Why there is no previewer, with the remedy."""
     progress: Callable[[str, float], None] = lambda _stage, _fraction: None
     """Told the stage's name and how much of the whole run is done, 0 to 1."""
+    engines: Engines = field(default_factory=LocalEngines)
+    """Where engines run, for targets that have one."""
     outcomes: list[Outcome] = field(default_factory=list)
     """Of all jobs so far: their isolation goes into the provenance, their times into the steps."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from cloudbaker.compute.gltf.sniff import sniff
 from cloudbaker.compute.job import Job, Outcome
 from cloudbaker.errors import SourceUnreadable
 from cloudbaker.media import TABLE
-from cloudbaker.model import AssetRef, Finding, Severity, suggest_name
+from cloudbaker.model import AssetRef, Dependency, Finding, Severity, suggest_name
 from cloudbaker.recipe import Recipe
 from cloudbaker.tasks.context import job_limits
 
@@ -40,7 +40,7 @@ class SourceFile:
 def gather(path: Path, do: Callable[[Job], Outcome], recipe: Recipe) -> tuple[tuple[SourceFile, ...], list[Finding]]:
     """All files of the model at `path`, the main one first. `do` runs a job, under the recipe's limits."""
     main = find_model(path).resolve()  # a link to the model is the user's own choice; links inside it are not
-    files = [_file(main.name, main, main.parent)]
+    files = [source_file(main.name, main, main.parent)]
     if files[0].kind != "gltf":
         return tuple(files), []
     outcome = do(
@@ -55,7 +55,7 @@ def gather(path: Path, do: Callable[[Job], Outcome], recipe: Recipe) -> tuple[tu
     if not any(f.severity is Severity.ERROR for f in findings):
         for name in sorted(set(outcome.value["references"])):
             try:
-                files.append(_file(name, main.parent / name, main.parent))
+                files.append(source_file(name, main.parent / name, main.parent))
             except SourceUnreadable as error:
                 remedy = "put the file beside the .gltf, under the name that it uses"
                 findings.append(Finding("intake.file-missing", Severity.ERROR, name, error.message, remedy))
@@ -110,12 +110,20 @@ def findings_of(values: list[dict[str, Any]]) -> list[Finding]:
     return [Finding(**{**v, "severity": Severity(v["severity"])}) for v in values]
 
 
+def dependencies_of(asset: AssetRef, depends_on: Sequence[str] | None) -> tuple[Dependency, ...] | None:
+    """What an asset is said to need, short names being of its own tenant and project. Raises `NameRefused`."""
+    if depends_on is None:
+        return None
+    return tuple(Dependency.parse(each, tenant=asset.tenant, project=asset.project) for each in depends_on)
+
+
 def asset_of(path: str, asset: str | None, *, tenant: str = "local") -> AssetRef:
     """The asset that a bake of `path` makes a version of: as named, or named after the file."""
     return AssetRef.parse(asset or suggest_name(Path(path).resolve().stem), tenant=tenant)
 
 
-def _file(name: str, path: Path, root: Path) -> SourceFile:
+def source_file(name: str, path: Path, root: Path) -> SourceFile:
+    """A file that belongs to a model, its kind read from its first bytes. Raises `SourceUnreadable`."""
     with open(open_source(path, root), "rb") as file:
         return SourceFile(name, path, root, sniff(file.read(64)))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cloudbaker.bakekey import bake_key
 from cloudbaker.errors import LimitExceeded
-from cloudbaker.model import Blob, Finding, Source, Version
+from cloudbaker.model import Blob, Dependency, Finding, Source, Version
 from cloudbaker.tasks.context import BakeContext
 from cloudbaker.tasks.gather import SourceFile, open_source
 from cloudbaker.tasks.stage import stage
@@ -32,6 +32,7 @@ class Ingested:
     """The engine that will bake, in the key."""
     tools: Mapping[str, str] = field(default_factory=dict)
     """All tools that touch the bytes, in the key."""
+    dependencies: tuple[Dependency, ...] = ()
 
 
 @stage("ingest", share=0.05)
@@ -39,20 +40,22 @@ def ingest(context: BakeContext) -> Ingested:
     """Store the sources of the request in the vault and compute the bake key. Nothing is parsed outside the sandbox."""
     request, sources, findings = context.request, context.request.sources, list[Finding]()
     target = target_of(context.recipe)
-    identity = target.identity(context.recipe)  # first: without its engine nothing need be read
+    identity = target.identity(context.recipe, request.asset.tenant)  # first: without its engine nothing need be read
     if request.path is not None:
         files, findings = target.gather(Path(request.path), context.do, context.recipe)
         sources = _store(context, files)
     key = bake_key(sources, context.recipe.hash, identity.tools, engine=identity.engine)
     size = sum(s.blob.size for s in sources)
+    dependencies = _dependencies(context)
     return Ingested(
         sources,
         key,
-        _already_there(context, key),
+        _already_there(context, key, dependencies),
         tuple(findings),
         {"source_bytes": float(size)},
         identity.engine,
         identity.tools,
+        dependencies,
     )
 
 
@@ -72,7 +75,23 @@ def _store(context: BakeContext, files: tuple[SourceFile, ...]) -> tuple[Source,
                 while chunk := file.read(_CHUNK):
                     upload.write(chunk)
         sources.append(Source(each.name, each.media_type, upload.blob))
+    told = [{"name": s.name, "sha256": s.blob.sha256, "bytes": s.blob.size} for s in sources]
+    payload = {"sources": told, "bytes": size}
+    context.catalog.announce(context.request.asset, "asset.uploaded", payload, run_id=context.run.run_id)
     return tuple(sources)
+
+
+def _dependencies(context: BakeContext) -> tuple[Dependency, ...]:
+    """As asked for; if nothing was said, as they were. Raises `NotFound` now, and not after minutes of work."""
+    if context.request.dependencies is not None:
+        for needed in context.request.dependencies:
+            if needed.on_number is not None:
+                context.catalog.get_version(needed.on_asset, needed.on_number)
+            else:
+                context.catalog.show(needed.on_asset, versions=0, dependents=0)
+        return context.request.dependencies
+    newest = context.catalog.versions(context.request.asset, limit=1)
+    return newest[0].dependencies if newest else ()
 
 
 def blob_input(context: BakeContext, blob: Blob) -> Path | bytes:
@@ -80,10 +99,10 @@ def blob_input(context: BakeContext, blob: Blob) -> Path | bytes:
     return context.catalog.blob_path(blob) or context.catalog.read_blob(blob)
 
 
-def _already_there(context: BakeContext, key: str) -> Version | None:
+def _already_there(context: BakeContext, key: str, dependencies: tuple[Dependency, ...]) -> Version | None:
     """The version with this bake key, if publishing it again would change nothing."""
     version = context.catalog.find_version(context.request.asset, key)
-    if version is None:
+    if version is None or set(version.dependencies) != set(dependencies):
         return None
     channel = context.request.channel
     return version if channel is None or channel in version.channels else None

@@ -81,7 +81,7 @@ def plan_rebake(catalog: Catalog, *, where: str | None = None, recipe: str | Non
     of them with another recipe than their own.
     """
     recipes, unknown, missing = dict[str, Recipe | None](), Counter[str](), Counter[str]()
-    identities = dict[str, Identity | None]()
+    identities = dict[tuple[str, str], Identity | None]()
     if recipe is not None:
         recipes[recipe] = load_recipe(recipe)
     quarantined = {(q.asset, q.bake_key) for q in catalog.quarantined()}
@@ -94,9 +94,10 @@ def plan_rebake(catalog: Catalog, *, where: str | None = None, recipe: str | Non
         if current is None:
             unknown[name] += 1
             continue
-        if name not in identities:
-            identities[name] = _identity(current)
-        now = identities[name]
+        whose = (name, row.asset.tenant)
+        if whose not in identities:
+            identities[whose] = _identity(current, row.asset.tenant)
+        now = identities[whose]
         if now is None:
             missing[name] += 1
             continue
@@ -121,9 +122,9 @@ def _find(name: str) -> Recipe | None:
         return None
 
 
-def _identity(recipe: Recipe) -> Identity | None:
+def _identity(recipe: Recipe, tenant: str) -> Identity | None:
     try:
-        return target_of(recipe).identity(recipe)
+        return target_of(recipe).identity(recipe, tenant)
     except EngineMissing:
         return None
 

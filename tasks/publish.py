@@ -90,6 +90,7 @@ def publish(
             change_note=context.request.change_note,
             channel=context.request.channel,
             replaces=context.request.replaces,
+            dependencies=ingested.dependencies,
         )
     )
     return Published(result.version, result.created)

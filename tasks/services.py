@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cloudbaker.catalog.core import Catalog
+from cloudbaker.compute.godot.adapter import Engines, LocalEngines
 from cloudbaker.compute.job import Workbench
 from cloudbaker.compute.previews.previewer import Previewer, available
 from cloudbaker.compute.sandbox import Sandbox
@@ -29,6 +30,7 @@ class Services:
     mode: str
     previewer: Comparer | None = None
     previewer_absent: str = ""
+    engines: Engines = field(default_factory=LocalEngines)
 
     def context(
         self,
@@ -61,6 +63,7 @@ class Services:
             self.previewer,
             self.previewer_absent,
             progress,
+            self.engines,
         )
 
 
@@ -85,6 +88,7 @@ def direct_services(*, trusted: bool = False, previews: bool = True) -> Iterator
 def ray_services(*, trusted: bool = False) -> Iterator[Services]:
     """Services on Ray: the cluster that is configured, the running service's, or a local one of our own."""
     from cloudbaker.compute import cluster as ray_cluster
+    from cloudbaker.compute.godot.remote import RayEngines
     from cloudbaker.compute.previews.remote import RemotePreviewer
 
     config = settings()
@@ -94,7 +98,7 @@ def ray_services(*, trusted: bool = False) -> Iterator[Services]:
         cluster = stack.enter_context(ray_cluster.connect(ray_address(config)))
         workbench = cluster.workbench(trusted=trusted, outer=config.outer_sandbox)
         mode = "service" if service or config.prefect_api_url else "ephemeral"
-        services = Services(catalog, workbench, signing_keys.ensure(config.keys), mode)
+        services = Services(catalog, workbench, signing_keys.ensure(config.keys), mode, engines=RayEngines())
         services.previewer_absent = available(config.chromium) or ""
         if not services.previewer_absent:
             services.previewer = RemotePreviewer(config.chromium)

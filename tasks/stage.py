@@ -32,6 +32,12 @@ class Stage(Generic[P, R]):
 
     def execute(self, context: BakeContext, attempt: int, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it once and write the step, with times, device and metrics, into the catalog."""
+        context.catalog.announce(
+            context.request.asset,
+            "step.started",
+            {"stage": self.name, "attempt": attempt},
+            run_id=context.run.run_id,
+        )
         started, first_job = datetime.now(UTC), len(context.outcomes)
         state, error, result = StepState.FAILED, None, None
         try:

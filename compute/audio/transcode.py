@@ -1,11 +1,11 @@
 """Sound as Ogg Vorbis, in constant memory, with its loop kept, its bytes fixed and its loudness measured.
 
 Ogg Vorbis is the one compressed format that every Godot plays, and quality 7 (about 224 kbit/s, stereo) is taken for
-transparent. libsndfile encodes it (``compression_level`` is 1 − q/10; within 5 bytes of ``oggenc -q7``) and decodes WAV,
-FLAC, MP3 and Ogg. What it does not do is done here:
+transparent. libsndfile encodes it (``compression_level`` is 1 − q/10; within 5 bytes of ``oggenc -q7``) and decodes
+WAV, FLAC, MP3 and Ogg. What it does not do is done here:
 
-- loops: the WAV's ``smpl`` chunk becomes LOOPSTART/LOOPLENGTH comments and the importer's ``loop_offset``. Godot loops a
-  Vorbis stream at its end only, so a WAV whose loop ends before stays a WAV;
+- loops: the WAV's ``smpl`` chunk becomes LOOPSTART/LOOPLENGTH comments and the importer's ``loop_offset``. Godot loops
+  a Vorbis stream at its end only, so a WAV whose loop ends before stays a WAV;
 - the stream's serial number, random in every encoder, is fixed: the same sound gives the same bytes;
 - the result is decoded again and held against the source.
 

@@ -26,6 +26,8 @@ from cloudbaker.errors import EngineFailed
 from cloudbaker.model import Finding
 
 PACK = "mod.pck"
+PLAIN = frozenset({"txt", "md", "json", "csv", "xml", "ini", "yaml", "toml", "html"})
+"""Extensions of files that are no resources of Godot: they are packed as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,10 @@ def prepare(
     a scan that lets no project file, no ``.import`` and no path out of the mod's folder through.
     """
     adapter = godot3 if engine.major == 3 else godot4
+    extensions = {path.rsplit(".", 1)[-1] for contents in mods.values() for path in contents}
+    include = ",".join(f"*.{each}" for each in sorted(extensions & PLAIN))
     files: dict[str, bytes | memoryview | Path] = {
-        f"{PROJECT}/{name}": data for name, data in adapter.project_settings("+".join(mods), options).items()
+        f"{PROJECT}/{name}": data for name, data in adapter.project_settings("+".join(mods), options, include).items()
     }
     for mod, contents in mods.items():
         home = f"{PROJECT}/mods/{mod}"

@@ -31,12 +31,15 @@ _IMPORTERS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
 }
 
 
-def project_settings(mod: str, options: BakeOptions) -> dict[str, bytes]:
-    """The files that make a folder a project from which a pack can be exported."""
+def project_settings(name: str, options: BakeOptions, include: str = "") -> dict[str, bytes]:
+    """The files that make a folder a project from which a pack can be exported.
+
+    `include` are patterns of files that are no resources and come along as they are: ``*.json,*.txt``.
+    """
     mobile = options.textures == "etc2"
     project = {
         "": {"config_version": "5"},
-        "application": {"config/name": f'"{mod}"'},
+        "application": {"config/name": f'"{name}"'},
         # Text stays text: what was scanned is what will be loaded, and it is the same bytes in every bake.
         "editor": {"export/convert_text_resources_to_binary": "false"},
         "rendering": {
@@ -44,7 +47,7 @@ def project_settings(mod: str, options: BakeOptions) -> dict[str, bytes]:
             "textures/vram_compression/import_etc2_astc": truth(mobile),
         },
     }
-    preset = template("export_presets.cfg").replace("{platform}", PLATFORM)
+    preset = template("export_presets.cfg").replace("{platform}", PLATFORM).replace("{include}", include)
     preset += config_text(
         {
             "preset.0.options": {

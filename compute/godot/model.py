@@ -72,8 +72,8 @@ def model_job(inputs: Inputs, params: Params) -> JobResult:
 def part(glb: Bytes, *, stem: str) -> Parted:
     """Take the images that materials use out of a GLB; it refers to them by file name.
 
-    Names are ``<stem>.<hash8>.<ext>``: equal images are one file. Images that anything else uses stay inside. WebP loses
-    its extension of glTF: Godot imports the file by itself.
+    Names are ``<stem>.<hash8>.<ext>``: equal images are one file. Images that anything else uses stay inside. WebP
+    loses its extension of glTF: Godot imports the file by itself.
     """
     document = Document.from_glb(glb)
     found = Parted(b"")

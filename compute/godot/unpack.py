@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from cloudbaker.compute.gltf.sniff import sniff
 from cloudbaker.compute.godot.archive import open_mod
 from cloudbaker.compute.godot.policy import Limits
+from cloudbaker.compute.godot.resources.text import parse_text
 from cloudbaker.compute.godot.scan_rules import ScanFindings
 from cloudbaker.compute.job import Inputs, JobResult, Params
-from cloudbaker.model import Severity
+from cloudbaker.media import sniff
+from cloudbaker.model import Finding, Severity, to_json
 
 KINDS = {
     "png": "image",
@@ -36,7 +37,8 @@ def unpack_job(inputs: Inputs, params: Params) -> JobResult:
     """Take a mod apart that a scan let pass.
 
     Inputs as those of the scan; params ``id`` (the mod's, from the scan), ``limits`` (the policy's), ``special``.
-    Files ``f0``, ``f1`` …; value ``{"files": [{path, file, kind, bytes, uids}]}``, paths below the mod's folder.
+    Files ``f0``, ``f1`` …; value ``{"id", "files": [{path, file, kind, uids}], "findings"}``, paths below the
+    mod's folder.
     Raises ValueError where there is a file outside of it: a scan would have rejected the mod.
     """
     findings = ScanFindings()
@@ -47,14 +49,27 @@ def unpack_job(inputs: Inputs, params: Params) -> JobResult:
         mod = mod.named(params["id"])
     rows: list[dict[str, Any]] = []
     files: dict[str, bytes | bytearray | memoryview] = {}
+    left: list[Finding] = []
     for number, (path, data) in enumerate(sorted(mod.files.items())):
         if not path.startswith(mod.root):
             raise ValueError("a file lies outside of the mod: it was not scanned")
         below = path.removeprefix(mod.root)
-        content, uids = strip_uids(data) if below.rsplit(".", 1)[-1].lower() in _TEXT else (data, 0)
+        content, uids = data, 0
+        if below.rsplit(".", 1)[-1].lower() in _TEXT:
+            content, uids = strip_uids(data)
+            if has_uids(content):
+                left.append(
+                    Finding(
+                        "godot.uid",
+                        Severity.ERROR,
+                        below,
+                        "it has a UID that is written in an unusual way",
+                        "save the file with the editor",
+                    )
+                )
         files[f"f{number}"] = content
         rows.append({"path": below, "file": f"f{number}", "kind": kind_of(below, content), "uids": uids})
-    return JobResult({"id": mod.id, "files": rows}, files)
+    return JobResult({"id": mod.id, "files": rows, "findings": to_json(left)}, {} if left else files)
 
 
 def kind_of(path: str, data: bytes | memoryview) -> str:
@@ -63,8 +78,8 @@ def kind_of(path: str, data: bytes | memoryview) -> str:
     extension = "jpg" if extension == "jpeg" else extension
     if extension not in KINDS:
         return "other"
-    seen = sniff(data)
-    return KINDS.get(seen if seen in KINDS else extension, "other")
+    seen = sniff(memoryview(data)[:64])
+    return KINDS[seen if seen in KINDS else extension]
 
 
 def strip_uids(data: bytes | memoryview) -> tuple[bytes, int]:
@@ -81,3 +96,9 @@ def strip_uids(data: bytes | memoryview) -> tuple[bytes, int]:
         return text
 
     return _HEADER.sub(clean, bytes(data)), count
+
+
+def has_uids(data: bytes) -> bool:
+    """Whether a text resource has a UID, however it is written."""
+    resource = parse_text(data, findings=[])  # what is wrong with it, the scan has said
+    return bool(resource.uid) or any(item.uid for item in resource.external)

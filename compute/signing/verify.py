@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from cloudbaker.compute.package import ENVELOPE, MANIFEST, SCHEMA
+from cloudbaker.compute.package import ENVELOPE, MANIFEST, SCHEMAS
 from cloudbaker.compute.signing import dsse
 from cloudbaker.compute.signing.keys import PublicKey
 from cloudbaker.compute.signing.statement import Statement, parse_statement
@@ -258,7 +258,8 @@ def _check_manifest(names: Collection[str], open_: _Open, signed: Statement) -> 
     except (ValueError, KeyError, TypeError, AttributeError):
         return sizes, [_problem("manifest.malformed", MANIFEST, "the manifest lacks a field or is no JSON")]
     problems = []
-    if claims != (SCHEMA, signed.asset, signed.recipe, signed.recipe_hash, signed.bake_key):
+    spoken = (signed.asset, signed.recipe, signed.recipe_hash, signed.bake_key)
+    if claims[0] not in SCHEMAS or claims[1:] != spoken:
         problems.append(
             _problem("manifest.inconsistent", MANIFEST, "manifest and statement speak of different bakes or schemas")
         )

@@ -37,8 +37,8 @@ class Identity:
 class Target(Protocol):
     """What the stages ask of a target."""
 
-    def identity(self, recipe: Recipe, /) -> Identity:
-        """Engine and tools of a bake by this recipe, here and now."""
+    def identity(self, recipe: Recipe, tenant: str, /) -> Identity:
+        """Engine and tools of a bake by this recipe for this tenant, here and now."""
         ...
 
     def gather(

@@ -22,7 +22,7 @@ from cloudbaker.tasks.validate import Validated
 __all__ = ["gather", "identity", "optimize", "package", "validate"]
 
 
-def identity(_recipe: Recipe) -> Identity:
+def identity(_recipe: Recipe, _tenant: str) -> Identity:
     """The tools of a bake; the web has no engine."""
     return Identity(None, versions())
 
