@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.engine import Core
-from cloudbaker.catalog.journal import audit
+from cloudbaker.catalog.journal import audit, tell
 from cloudbaker.catalog.records import QuarantineEntry
 from cloudbaker.model import AssetRef
 
@@ -65,6 +65,8 @@ def quarantine(
     row = insert(s.quarantine).values(asset=str(asset), run_id=run_id, created_at=now, **facts).on_conflict_do_nothing()
     with core.write() as connection:
         if connection.execute(row).rowcount == 1:
+            told = {"state": "quarantined", "bake_key": bake_key, "attempts": attempts, "status": status}
+            tell(connection, now, asset, "review.updated", told, run_id=run_id)
             audit(
                 connection,
                 now,
@@ -97,6 +99,8 @@ def release(core: Core, asset: AssetRef, bake_key: str | None, now: datetime, *,
         if released:
             detail = {"bake_key": bake_key, "entries": released}
             subject = str(asset)
+            told = {"state": "released", "bake_key": bake_key, "by": by, "why": why}
+            tell(connection, now, asset, "review.updated", told, run_id=None)
             audit(
                 connection, now, tenant=asset.tenant, who=by, action="release", subject=subject, why=why, detail=detail
             )

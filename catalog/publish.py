@@ -96,7 +96,7 @@ def _publish(connection: Connection, p: Publication, request: str, now: datetime
                 )
             return int(result["number"]), bool(result["created"])
 
-        created = newest == 0 or bake_key != p.bake_key
+        created = newest == 0 or bake_key != p.bake_key or _needs(connection, asset, newest) != set(p.dependencies)
         if created and newest and p.replaces not in (None, newest):
             raise Conflict(
                 f"{asset} has a version {newest} by now: a re-bake of version {p.replaces} is not wanted any more",
@@ -349,6 +349,19 @@ _THERE = Statement(
         s.versions.c.deleted_at.is_(None),
     )
     .limit(1)
+)
+
+
+def _needs(connection: Connection, asset: str, number: int) -> set[Dependency]:
+    """The dependencies of a version: other ones are another version, though the bytes be the same."""
+    rows = _NEEDS.run(connection, asset=asset, number=number).all()
+    return {Dependency(AssetRef.parse(on_asset), on_number, kind) for on_asset, on_number, kind in rows}
+
+
+_NEEDS = Statement(
+    sa.select(s.dependencies.c.on_asset, s.dependencies.c.on_number, s.dependencies.c.kind).where(
+        s.dependencies.c.asset == sa.bindparam("asset"), s.dependencies.c.number == sa.bindparam("number")
+    )
 )
 
 

@@ -87,7 +87,7 @@ def projects(core: Core, tenant: str | None) -> Page[ProjectInfo]:
 
 def latest_versions(core: Core, only: Iterable[str] | None) -> list[LatestVersion]:
     """The newest version of each asset, in the order of their names; `only` of these assets where it is given."""
-    v, a, src, c, d = s.versions.c, s.assets.c, s.version_sources.c, s.channels.c, s.dependencies.c
+    v, a, src, c = s.versions.c, s.assets.c, s.version_sources.c, s.channels.c
     # What was deleted is not to be baked again.
     newest = sa.and_(a.asset == v.asset, v.number == a.next_version - 1, v.deleted_at.is_(None))
     columns = (v.asset, v.number, v.recipe, v.recipe_hash, v.bake_key, v.engine, v.tools)
@@ -102,15 +102,9 @@ def latest_versions(core: Core, only: Iterable[str] | None) -> list[LatestVersio
         .join_from(s.assets, s.channels, sa.and_(a.asset == c.asset, c.number == a.next_version - 1))
         .order_by(c.channel)
     )
-    query_needs = (
-        sa.select(d.asset, d.on_asset, d.on_number, d.kind)
-        .join_from(s.assets, s.dependencies, sa.and_(a.asset == d.asset, d.number == a.next_version - 1))
-        .order_by(d.seq)
-    )
     found: list[Any] = []
     channels: dict[str, list[str]] = defaultdict(list)
     sources: dict[str, list[Source]] = defaultdict(list)
-    needs: dict[str, list[Dependency]] = defaultdict(list)
     wanted: list[list[str]] | list[None] = [None] if only is None else _chunks(sorted(only))
     with core.read() as connection:
         for some in wanted:
@@ -118,8 +112,6 @@ def latest_versions(core: Core, only: Iterable[str] | None) -> list[LatestVersio
             found += connection.execute(query.where(narrow)).all()
             for row in connection.execute(query_sources.where(narrow)):
                 sources[row.asset].append(Source(row.name, row.media_type, _blob(row)))
-            for row in connection.execute(query_needs.where(narrow)):
-                needs[row.asset].append(_dependency(row))
             for asset, channel in connection.execute(query_channels.where(narrow)):
                 channels[asset].append(channel)
     return [
@@ -133,7 +125,6 @@ def latest_versions(core: Core, only: Iterable[str] | None) -> list[LatestVersio
             sources=tuple(sources[row.asset]),
             tools=row.tools,
             channels=tuple(channels[row.asset]),
-            dependencies=tuple(needs[row.asset]),
         )
         for row in sorted(found, key=lambda row: str(row.asset))
     ]

@@ -102,7 +102,7 @@ def secret_bytes(secret: str) -> bytes:
             key = b""
     if len(key) < LEAST_SECRET:
         raise UsageError(
-            f"CLOUDBAKER_WEBHOOK_SECRET is missing, or shorter than {LEAST_SECRET} bytes: make one (docs/events.md says "
-            "how), and give it to the receiver too"
+            f"CLOUDBAKER_WEBHOOK_SECRET is missing, or shorter than {LEAST_SECRET} bytes: make one (docs/events.md), "
+            "and give it to the receiver too"
         )
     return key

@@ -12,7 +12,7 @@ import getpass
 import importlib
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -44,12 +44,16 @@ def bake(
     previews: bool = True,
     trusted: bool = False,
     change_note: str = "",
+    depends_on: Sequence[str] | None = None,
     progress: Progress = lambda _stage, _fraction: None,
 ) -> BakeResult:
     """Bake one model: a ``.glb``, a ``.gltf`` with its files, a ``.zip`` of those, or a folder with one of them.
 
     `mode`: ``service`` asks the running ``cloudbaker up``, ``ephemeral`` runs the Prefect flow here with a local Ray,
     ``direct`` runs the same stages with neither; ``auto`` takes the service if one runs, else direct.
+
+    `depends_on`: assets that this one needs, each as ``ASSET``, or ``ASSET@NUMBER`` for a version that is kept as long;
+    left out, those that its newest version needs.
 
     Returns the result if the asset is published or unchanged. Raises `ContentRejected` (with the findings in
     ``error.facts``), `LimitExceeded`, `SourceUnreadable` and the other children of `CloudBakerError`.
@@ -62,6 +66,7 @@ def bake(
             recipe=recipe,
             channel=channel,
             change_note=change_note,
+            depends_on=depends_on,
             progress=progress,
         )
     return checked(result)
@@ -107,16 +112,24 @@ def baking(*, mode: Mode = "auto", previews: bool = True, trusted: bool = False)
     if mode == "direct":
         from cloudbaker.flows.direct import run_directly
         from cloudbaker.tasks.context import BakeRequest
-        from cloudbaker.tasks.gather import asset_of
+        from cloudbaker.tasks.gather import asset_of, dependencies_of
         from cloudbaker.tasks.result import result_of
         from cloudbaker.tasks.services import direct_services
 
         with direct_services(trusted=trusted, previews=previews) as services:
 
             def directly(
-                path: str | Path, *, asset: str | None, tenant: str, progress: Progress, **options: Any
+                path: str | Path,
+                *,
+                asset: str | None,
+                tenant: str,
+                progress: Progress,
+                depends_on: Sequence[str] | None = None,
+                **options: Any,
             ) -> BakeResult:
-                request = BakeRequest(asset_of(str(path), asset, tenant=tenant), path=str(path), **options, **common)
+                ref = asset_of(str(path), asset, tenant=tenant)
+                needs = dependencies_of(ref, depends_on)
+                request = BakeRequest(ref, path=str(path), dependencies=needs, **options, **common)
                 run_id = str(uuid.uuid4())
                 run_directly(services.context(request, run_id=run_id, progress=progress))
                 return result_of(services.catalog, run_id)
@@ -124,8 +137,11 @@ def baking(*, mode: Mode = "auto", previews: bool = True, trusted: bool = False)
             yield directly
         return
 
-    def by_prefect(path: str | Path, *, progress: Progress, **options: Any) -> BakeResult:
-        parameters = {"path": str(Path(path).absolute()), **options, **common}
+    def by_prefect(
+        path: str | Path, *, progress: Progress, depends_on: Sequence[str] | None = None, **options: Any
+    ) -> BakeResult:
+        needs = None if depends_on is None else list(depends_on)
+        parameters = {"path": str(Path(path).absolute()), "depends_on": needs, **options, **common}
         if str(parameters["recipe"]).endswith(".toml"):  # the engine has another working directory than we
             parameters["recipe"] = str(Path(parameters["recipe"]).absolute())
         if mode == "service":

@@ -14,7 +14,7 @@ from prefect.states import Completed
 from cloudbaker.flows.stages import bake_run
 from cloudbaker.tasks.boundary import STATE_NAMES, prefect_tasks, publish_artifacts
 from cloudbaker.tasks.context import BakeRequest
-from cloudbaker.tasks.gather import asset_of
+from cloudbaker.tasks.gather import asset_of, dependencies_of
 from cloudbaker.tasks.report import headline
 from cloudbaker.tasks.result import result_of
 from cloudbaker.tasks.services import ray_services
@@ -35,6 +35,7 @@ def bake(
     previews: bool = True,
     trusted: bool = False,
     change_note: str = "",
+    depends_on: list[str] | None = None,
     created_by: str = "prefect",
 ) -> State[dict[str, Any]]:
     """Bake a 3D model into a small, safe, signed, versioned package.
@@ -48,10 +49,12 @@ def bake(
         previews: Whether to render a picture before and after.
         trusted: The content is your own: bake it even where the kernel can't isolate the work.
         change_note: Why this version was made.
+        depends_on: Assets that it needs, each as ASSET or ASSET@NUMBER. Left out: those that its newest version needs.
         created_by: Who asked for it.
     """
+    ref = asset_of(path, asset, tenant=tenant)
     request = BakeRequest(
-        asset=asset_of(path, asset, tenant=tenant),
+        asset=ref,
         recipe=recipe,
         path=path,
         channel=channel or None,
@@ -59,6 +62,7 @@ def bake(
         trusted=trusted,
         created_by=created_by,
         change_note=change_note,
+        dependencies=dependencies_of(ref, depends_on),
     )
     with ray_services(trusted=trusted) as services:
         run_id = str(flow_run.id or uuid.uuid4())

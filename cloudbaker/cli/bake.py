@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 @click.option("--previews/--no-previews", default=True, help="Render a picture before and after.")
 @click.option("--trusted", is_flag=True, help="The content is your own: bake it even where nothing can isolate it.")
 @click.option("-m", "--note", default="", help="Why this version is made.")
+@click.option(
+    "--depends-on",
+    multiple=True,
+    metavar="ASSET[@N]",
+    help="An asset that this one needs; again for more; '' for none. Default: as its newest version.",
+)
 @click.option("--pictures", type=click.Path(file_okay=False), help="Write the preview pictures into this folder.")
 @json_option
 def bake(paths: tuple[str, ...], as_json: bool, asset: str | None, pictures: str | None, **options: Any) -> int:
@@ -46,6 +52,8 @@ def bake(paths: tuple[str, ...], as_json: bool, asset: str | None, pictures: str
     mode, previews, trusted = options.pop("mode"), options.pop("previews"), options.pop("trusted")
     options["change_note"] = options.pop("note")
     options["channel"] = options["channel"] or None
+    needs = options.pop("depends_on")
+    options["depends_on"] = [need for need in needs if need] if needs else None
     outcomes: list[dict[str, Any]] = []
     code = 0
     with baking(mode=mode, previews=previews, trusted=trusted) as bake_one:
