@@ -87,8 +87,8 @@ def load_prices(path: Path | None = None) -> Prices:
 
 def _numbers(name: str, table: Mapping[str, Any], part: str, needed: set[str]) -> dict[str, Decimal]:
     section = table.get(part)
-    if not isinstance(section, dict) or (needed - set(section)):
-        lacking = ", ".join(sorted(needed - set(section or {})))
+    if not isinstance(section, dict) or not needed <= set(section):
+        lacking = ", ".join(sorted(needed - set(section if isinstance(section, dict) else ())))
         raise UsageError(f"the price table {name} needs a part [{part}] with {lacking}", path=name)
     for key, value in section.items():
         if (

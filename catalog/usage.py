@@ -119,20 +119,21 @@ def metered(
     columns = "".join(f"{key}, " for key in names)
     partition = f"PARTITION BY {', '.join([*names, 'kind'])}"
     # Period n is from `starts` to `stops`; what was before them all is in period -1.
-    period = f"(at // {_DAY_US} - {begins // _DAY_US})" if daily else "0"
+    period = f"(moment // {_DAY_US} - {begins // _DAY_US})" if daily else "0"
     starts = f"greatest({begins}, ({begins // _DAY_US} + n) * {_DAY_US})" if daily else f"{begins}"
     stops = f"least({ends}, ({begins // _DAY_US} + n + 1) * {_DAY_US})" if daily else f"{ends}"
     only = "" if tenant is None else "AND tenant = $tenant"
     query = f"""
         WITH events AS (
-            SELECT tenant, asset, kind, subject, amount, epoch_us(created_at) AS at FROM usage
+            SELECT tenant, asset, kind, subject, amount, epoch_us(created_at) AS moment FROM usage
             UNION ALL SELECT tenant, asset, 'runs', '', 1, epoch_us(started_at) FROM runs
         ), numbered AS (
-            SELECT {selected}kind, amount::HUGEINT AS amount, at, CASE WHEN at < {begins} THEN -1 ELSE {period} END AS n
-            FROM events WHERE at < {ends} AND (at >= {begins} OR kind = 'stored_bytes') {only}
+            SELECT {selected}kind, amount::HUGEINT AS amount, moment,
+                CASE WHEN moment < {begins} THEN -1 ELSE {period} END AS n
+            FROM events WHERE moment < {ends} AND (moment >= {begins} OR kind = 'stored_bytes') {only}
         ), summed AS (
             SELECT {columns}kind, n, sum(amount) AS amount,
-                sum(CASE WHEN n < 0 THEN 0 ELSE amount * ({stops} - at) END) AS begun
+                sum(CASE WHEN n < 0 THEN 0 ELSE amount * ({stops} - moment) END) AS begun
             FROM numbered GROUP BY ALL
         ), levels AS (
             SELECT {columns}kind, n, coalesce(amount, 0) AS amount, coalesce(begun, 0) AS begun,
@@ -171,7 +172,7 @@ def metered(
 def _first(duck: duckdb.DuckDBPyConnection, tenant: str | None) -> int | None:
     """The moment of the first thing that was used."""
     only = "" if tenant is None else "WHERE tenant = $tenant"
-    query = f"""SELECT min(at) FROM (SELECT epoch_us(min(created_at)) AS at FROM usage {only}
+    query = f"""SELECT min(moment) FROM (SELECT epoch_us(min(created_at)) AS moment FROM usage {only}
         UNION ALL SELECT epoch_us(min(started_at)) FROM runs {only})"""
     row = duck.execute(query, None if tenant is None else {"tenant": tenant}).fetchone()
     return None if row is None else row[0]
