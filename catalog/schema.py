@@ -28,6 +28,7 @@ REVISIONS = ("0001", "0002")
 """Every Alembic revision, oldest first. A catalog whose revision is not among them comes from a newer release."""
 HEAD = REVISIONS[-1]
 
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -62,7 +63,7 @@ class Json(sa.types.TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
         """JSON text; None stays NULL."""
-        return None if value is None else json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return None if value is None else _JSON.encode(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         """The parsed value."""

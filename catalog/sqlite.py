@@ -24,6 +24,17 @@ from cloudbaker.errors import CatalogError, CloudBakerError, Conflict, StoreErro
 _BUSY_MS = 60_000
 """Only readers that recover a log, and a person's own sqlite3 shell, ever make us wait here."""
 
+_PRAGMAS = (
+    f"busy_timeout={_BUSY_MS}",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    # A publish writes 40 pages. SQLite's default, a checkpoint at 1,000, comes every 24 commits and writes nearly as
+    # much again; at 8,000 (32 MB of log) pages that are written often go to the file once.
+    "wal_autocheckpoint=8000",
+    "cache_size=-16000",
+)
+
 
 class Sqlite:
     """See `cloudbaker.catalog.engine.Dialect`."""
@@ -43,6 +54,7 @@ class Sqlite:
         self.engine = sa.create_engine(sa.URL.create("sqlite", database=str(self.path)))
         event.listen(self.engine, "connect", _on_connect)
         event.listen(self.engine, "begin", _on_begin)
+        self._writers = self.engine.execution_options(write=True)
 
     def exists(self) -> bool:
         """Whether the file is there; its folder is made."""
@@ -55,7 +67,7 @@ class Sqlite:
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
         """SQLite's DDL is transactional: killed half-way, the catalog is what it was before."""
-        with self._queue(), self.engine.connect().execution_options(write=True) as connection:
+        with self._queue(), self._writers.connect() as connection:
             yield connection
             self.path.chmod(0o600)
 
@@ -69,8 +81,7 @@ class Sqlite:
     def writing(self) -> Iterator[Connection]:
         """The only one that writes while it lasts."""
         with self._queue():
-            connection = self.engine.connect().execution_options(write=True)
-            with connection, connection.begin():
+            with self._writers.begin() as connection:
                 yield connection
 
     def passes(self, error: Exception) -> bool:
@@ -146,10 +157,11 @@ class Sqlite:
 def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
     # The driver's own transaction handling off: it begins late and DEFERRED, which fails half-way under contention.
     connection.isolation_level = None
-    for pragma in (f"busy_timeout={_BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _on_begin(connection: Connection) -> None:
     write = connection.get_execution_options().get("write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    driver: Any = connection.connection.dbapi_connection
+    driver.execute("BEGIN IMMEDIATE" if write else "BEGIN")  # by SQLAlchemy: 20 µs more

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -109,14 +110,18 @@ def pipelined(connection: Connection) -> AbstractContextManager[Any]:
 
 class _Compiled(NamedTuple):
     sql: str
-    names: tuple[tuple[str, Processor], ...]
+    pick: Callable[[Mapping[str, Any]], Iterable[Any]]
+    special: tuple[tuple[int, Callable[[Any], Any]], ...]
     constants: Mapping[str, Any]
     columns: tuple[Processor, ...] | None
 
     def values(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         if self.constants:
             row = {**row, **self.constants}
-        return tuple([row[name] if p is None else p(row[name]) for name, p in self.names])
+        values = list(self.pick(row))
+        for n, process in self.special:
+            values[n] = process(values[n])
+        return tuple(values)
 
 
 @cache
@@ -128,13 +133,17 @@ def _insert(table: sa.Table, names: tuple[str, ...]) -> Statement:
 def _compile(statement: ClauseElement, dialect: Dialect) -> _Compiled:
     compiled: Any = statement.compile(dialect=dialect)
     binds = compiled.binds
-    names = tuple((n, binds[n].type.dialect_impl(dialect).bind_processor(dialect)) for n in compiled.positiontup)
+    names = compiled.positiontup
+    # A tuple is taken out of a row in C; what has to be converted is a time or two.
+    pick = itemgetter(*names) if len(names) > 1 else lambda row: [row[name] for name in names]
+    processors = [binds[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names]
+    special = tuple((n, process) for n, process in enumerate(processors) if process is not None)
     constants = {name: bind.value for name, bind in binds.items() if not bind.required}
     columns: tuple[Processor, ...] | None = None
     if isinstance(statement, sa.sql.Select | sa.sql.dml.UpdateBase):
         wanted = statement.selected_columns if isinstance(statement, sa.sql.Select) else statement.exported_columns
         columns = tuple(c.type.dialect_impl(dialect).result_processor(dialect, None) for c in wanted)
-    return _Compiled(compiled.string, names, constants, columns if columns and any(columns) else None)
+    return _Compiled(compiled.string, pick, special, constants, columns if columns and any(columns) else None)
 
 
 @cache
