@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -69,6 +69,10 @@ class Settings(BaseSettings):
     """Folder of the operator's own policies for mods; one that is named like a tenant holds for that tenant."""
     pricing: Path | None = None
     """Price table, a TOML file in the form of the one that comes with Cloud Baker (docs/quotas-and-billing.md)."""
+    webhook_url: str = ""
+    """Where events are posted to (docs/events.md); empty: nowhere."""
+    webhook_secret: SecretStr = SecretStr("")
+    """Key that they are signed with: ``whsec_`` and base64, or at least 16 bytes of text. Never printed or logged."""
     memory_bytes: int = Field(2 << 30, ge=64 << 20)
     """Memory limit of one sandboxed job, where its recipe does not say."""
     wall_seconds: float = Field(300.0, gt=0)

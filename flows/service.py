@@ -1,7 +1,7 @@
-"""The service of one machine: Prefect server and UI, Ray, warm engines and Prefect worker, under one supervisor.
+"""The service of one machine: Prefect server and UI, Ray, warm engines, Prefect worker and the publisher of events.
 
-``cloudbaker up`` starts the supervisor, ``cloudbaker down`` ends it with everything it started. A part that dies is
-started again; each part's output goes to its own file under ``logs/`` in the home folder.
+All under one supervisor. ``cloudbaker up`` starts it, ``cloudbaker down`` ends it with everything it started. A part
+that dies is started again; each part's output goes to its own file under ``logs/`` in the home folder.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from pathlib import Path
 from cloudbaker.errors import CloudBakerError, UsageError
 from cloudbaker.flows.engine import ready_file
 from cloudbaker.flows.environment import prepare
+from cloudbaker.flows.publisher import configured_sinks
+from cloudbaker.flows.publisher import ready_file as publisher_ready
 from cloudbaker.service import ServiceRecord, running_service
 from cloudbaker.settings import Settings, settings
 
@@ -39,6 +41,8 @@ def up(config: Settings, *, port: int | None = None) -> tuple[ServiceRecord, boo
     running = running_service(config)
     if running is not None:
         return running, False
+    with configured_sinks(config):
+        pass  # a webhook that can't be is told here, and not in a log
     logs = config.home / "logs"
     logs.mkdir(parents=True, exist_ok=True, mode=0o700)
     log_path = logs / "service.log"
@@ -146,6 +150,7 @@ class Supervisor:
                 ],
                 lambda: True,
             ),
+            _Part("publisher", [python, "-m", "cloudbaker.flows.publisher"], publisher_ready(config).exists),
         ]
 
     def run(self) -> None:
@@ -169,7 +174,7 @@ class Supervisor:
             self._ray_file.unlink(missing_ok=True)
 
     def _start_all(self, stopping: Callable[[], bool]) -> None:
-        server, ray, engines, worker = self._parts
+        server, ray, engines, worker, publisher = self._parts
         self._start(server)
         self._start(ray)
         self._wait(ray, stopping)
@@ -184,9 +189,12 @@ class Supervisor:
         self._environment["CLOUDBAKER_PREFECT_API_URL"] = self._api
         self._wait(server, stopping)
         self._start(engines)
+        publisher_ready(self._config).unlink(missing_ok=True)
+        self._start(publisher)
         self._deploy()
         self._wait(engines, stopping)
         self._start(worker)
+        self._wait(publisher, stopping)
         if not stopping():
             record.write(self._config)
 

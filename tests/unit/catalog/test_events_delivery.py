@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from datetime import timedelta
+from typing import ClassVar
 
 import pytest
 import sqlalchemy as sa
@@ -156,13 +157,13 @@ def test_an_absent_sink_costs_no_attempt(catalog, listener, clock):
 def test_a_batch_that_fails_as_a_whole_is_told_one_by_one(catalog, clock):
     class Whole:
         name = "whole"
-        heard = []
+        heard: ClassVar[list[int]] = []
 
         def deliver(self, events):
             if any(e.payload["n"] == 2 for e in events):
                 raise ValueError("cannot take this")
             self.heard += [e.payload["n"] for e in events]
-            return dict.fromkeys((e.seq for e in events))
+            return dict.fromkeys(e.seq for e in events)
 
     sink = Whole()
     register(catalog.core, "whole", clock())
@@ -177,7 +178,7 @@ def test_a_batch_that_fails_as_a_whole_is_told_one_by_one(catalog, clock):
 def test_a_sink_that_goes_on_after_a_failure_is_not_believed(catalog, clock):
     class Careless:
         name = "careless"
-        heard = []
+        heard: ClassVar[list[int]] = []
         refuses = True
 
         def deliver(self, events):
