@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.journal import audit, tell
 from cloudbaker.catalog.records import QuarantineEntry
+from cloudbaker.catalog.upsert import insert
 from cloudbaker.model import AssetRef
 
 
@@ -27,11 +27,13 @@ def record_attempt(
 ) -> int:
     """See `cloudbaker.catalog.core.Catalog.record_attempt`."""
     values = {"last_status": status, "last_error": error, "run_id": run_id, "last_at": now}
-    row = insert(s.attempts).values(asset=str(asset), bake_key=bake_key, count=1, first_at=now, **values)
-    counted = row.on_conflict_do_update(
-        index_elements=["asset", "bake_key"], set_={"count": s.attempts.c["count"] + 1, **values}
-    ).returning(s.attempts.c["count"])
     with core.write() as connection:
+        row = insert(connection, s.attempts).values(
+            asset=str(asset), bake_key=bake_key, count=1, first_at=now, **values
+        )
+        counted = row.on_conflict_do_update(
+            index_elements=["asset", "bake_key"], set_={"count": s.attempts.c["count"] + 1, **values}
+        ).returning(s.attempts.c["count"])
         return int(connection.execute(counted).scalar_one())
 
 
@@ -62,9 +64,9 @@ def quarantine(
 ) -> None:
     """See `cloudbaker.catalog.core.Catalog.quarantine`."""
     facts = {"bake_key": bake_key, "attempts": attempts, "status": status, "error": error}
-    row = insert(s.quarantine).values(asset=str(asset), run_id=run_id, created_at=now, **facts).on_conflict_do_nothing()
     with core.write() as connection:
-        if connection.execute(row).rowcount == 1:
+        row = insert(connection, s.quarantine).values(asset=str(asset), run_id=run_id, created_at=now, **facts)
+        if connection.execute(row.on_conflict_do_nothing()).rowcount == 1:
             told = {"state": "quarantined", "bake_key": bake_key, "attempts": attempts, "status": status}
             tell(connection, now, asset, "review.updated", told, run_id=run_id)
             audit(
