@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from cloudbaker.compute.previews import available
 from cloudbaker.compute.sandbox import Sandbox
+from cloudbaker.errors import ToolMissing
 from cloudbaker.settings import adopt
 from cloudbaker.testing.postgres import Server
 from cloudbaker.testing.postgres import missing as postgres_missing
 
-_STATE = ("HOME", "CATALOG_URL", "STORE_URL", "RAY_ADDRESS", "PREFECT_API_URL", "RECIPES", "OUTER_SANDBOX")
+pytest.register_assert_rewrite("cloudbaker.testing.stores")
+
+_STATE = (
+    *("STORE_ENCRYPTION", "STORE_KEY_URI", "S3_ENDPOINT", "S3_ENCRYPTION", "S3_KMS_KEY"),
+    *("HOME", "CATALOG_URL", "STORE_URL", "RAY_ADDRESS", "PREFECT_API_URL", "RECIPES", "OUTER_SANDBOX"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +58,55 @@ def postgres(postgres_server: Server) -> Iterator[str]:
     url = postgres_server.database(migrated=True)
     yield url
     postgres_server.drop(url)
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[str]:
+    """S3 as moto mocks it. Use it through `moto`, which sets the credentials too."""
+    from cloudbaker.testing.s3 import moto_server
+
+    with moto_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def ceph_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """S3 as Ceph's gateway does it, started once (some 15 s). Use it through `ceph`."""
+    from cloudbaker.testing.s3 import ceph_missing, ceph_server
+
+    if reason := ceph_missing():
+        pytest.skip(reason)
+    with ExitStack() as stack:
+        try:
+            endpoint = stack.enter_context(ceph_server(tmp_path_factory.mktemp("ceph") / "cluster"))
+        except ToolMissing as error:
+            pytest.skip(f"{error.message}: {error.detail}")
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def s3_credentials() -> Iterator[None]:
+    """What both servers take, in place of whatever the developer's environment has."""
+    from cloudbaker.testing.s3 import CREDENTIALS
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture
+def moto(moto_endpoint: str, s3_credentials: None) -> str:
+    """Endpoint of moto's S3, the credentials in the environment."""
+    return moto_endpoint
+
+
+@pytest.fixture
+def ceph(ceph_endpoint: str, s3_credentials: None) -> str:
+    """Endpoint of a real S3 server, the credentials in the environment. Skipped with the reason where none starts."""
+    return ceph_endpoint
 
 
 _told = pytest.StashKey[list[str]]()

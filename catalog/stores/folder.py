@@ -105,16 +105,25 @@ class FolderStore:
 
     def unfinished(self) -> Iterator[ObjectInfo]:
         """Writers whose process died, and those still at work: tell them apart by age."""
-        for path in sorted(self._unfinished.iterdir()):
+        try:
+            paths = sorted(self._unfinished.iterdir())
+        except OSError as error:
+            raise _failed(error, self.root, "list") from error
+        for path in paths:
             if info := _info(path.name, path):
                 yield info
 
     def drop_unfinished(self, name: str) -> bool:
         """Remove one."""
+        path = self._unfinished / name
+        if path.parent != self._unfinished or not name.isalnum():
+            return False
         try:
-            (self._unfinished / Path(name).name).unlink()
+            path.unlink()
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise _failed(error, self.root, "delete from") from error
         return True
 
     def _file(self, key: str) -> Path:

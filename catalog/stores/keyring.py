@@ -207,9 +207,9 @@ def _with_new_primary(handle: tink.KeysetHandle, template: object) -> tink.Keyse
 
 def _write(path: Path, text: str, *, replace: bool) -> None:
     """Whole, durable and mode 600; without `replace` only if there is none: the first of several rivals wins."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}")
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(fd, "w", encoding="ascii") as file:
             file.write(text)
@@ -230,4 +230,5 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
             f"can't write the store's keys into {path.parent}: {error.strerror}", detail=str(error), path=str(path)
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()

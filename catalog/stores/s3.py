@@ -260,25 +260,26 @@ class _Reader(io.RawIOBase):
         return offset
 
     def readinto(self, buffer: Any) -> int:
-        for attempt in range(self._store.options.attempts):
-            if self._end:
-                return 0
+        attempt = 0
+        while not self._end:
             try:
                 if self._body is None:
                     self._connect()
                     continue
                 data = self._body.read(len(buffer))
+            except StoreError:
+                raise
             except (BotoCoreError, OSError) as error:
-                if isinstance(error, StoreError):
-                    raise
                 self._drop()
-                broken = error
+                attempt += 1
+                if attempt >= self._store.options.attempts:
+                    raise typed(error, self._store.url, "read from") from error
                 time.sleep(random.uniform(0, min(0.1 * 2**attempt, 5.0)))
                 continue
             buffer[: len(data)] = data
             self._position += len(data)
             return len(data)
-        raise typed(broken, self._store.url, "read from") from broken
+        return 0
 
     def _drop(self) -> None:
         if self._body is not None:

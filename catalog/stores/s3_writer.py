@@ -24,7 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cloudbaker.catalog.stores.base import check_key
 from cloudbaker.catalog.stores.s3_errors import code_of, status_of, translated, typed
 from cloudbaker.errors import LimitExceeded, StoreDamaged, StoreError
-from cloudbaker.media import media_type
+from cloudbaker.media import TABLE, extension
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
@@ -39,6 +39,7 @@ _COPY_WHOLE = 1 << 30
 """Up to here CopyObject does it in one request (S3 allows 5 GB, but then keeps the caller waiting for minutes)."""
 _COPY_PART = 256 << 20
 _IMMUTABLE = "public, max-age=31536000, immutable"
+_UNKNOWN = "application/octet-stream"
 _WRITER = "cloudbaker-writer"
 """Metadata of each object: who made it. A PUT that was retried after its answer was lost meets its own object."""
 
@@ -277,7 +278,8 @@ class S3Writer:
         if self._store.options.kms_key:
             headers["SSEKMSKeyId"] = self._store.options.kms_key
         if key.startswith("public/"):
-            headers |= {"ContentType": media_type(key), "CacheControl": _IMMUTABLE}
+            kind = TABLE.get(extension(key))
+            headers |= {"ContentType": kind.content_type if kind else _UNKNOWN, "CacheControl": _IMMUTABLE}
         return headers
 
 

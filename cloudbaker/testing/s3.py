@@ -7,6 +7,7 @@ checks a part's SHA-256 only as the signed payload's. A newer Ceph does all of i
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -14,14 +15,21 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any, Literal
+
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse, HeadersDict
+from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
+from botocore.httpsession import URLLib3Session
 
 from cloudbaker.catalog.stores.s3 import S3Options, S3Store
 from cloudbaker.errors import ToolMissing
+from cloudbaker.testing.stores import Calls, Fault
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -53,19 +61,63 @@ def moto_server() -> Iterator[str]:
 
 def new_bucket(endpoint: str, options: S3Options | None = None, *, prefix: str = "") -> S3Store:
     """A store in a bucket of its own, which it makes. Wants `CREDENTIALS` in the environment."""
-    options = options or S3Options(endpoint)
-    store = S3Store(f"s3://test-{uuid.uuid4().hex[:12]}/{prefix}", options)
+    store = S3Store(f"s3://test-{uuid.uuid4().hex[:12]}/{prefix}", options or S3Options(endpoint))
     store.client.create_bucket(Bucket=store.bucket)
     return store
 
 
 def empty(store: S3Store) -> None:
-    """Remove a test's bucket with all that is in it."""
+    """Remove all that a store holds."""
     for info in store.unfinished():
         store.drop_unfinished(info.key)
     for info in store.list():
         store.remove(info.key)
-    store.client.delete_bucket(Bucket=store.bucket)
+
+
+def request_fault(how: Literal["500", "503", "reset", "timeout", "lost"]) -> Fault:
+    """A request that fails: refused by the server, cut off, unanswered; or done, and only its answer ``lost``."""
+
+    @contextmanager
+    def fault(store: S3Store, nth: int) -> Iterator[Calls]:
+        calls, lock = Calls(), threading.Lock()
+
+        def before_send(request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
+            with lock:
+                calls.seen += 1
+                if calls.seen != nth:
+                    return None
+            url = str(request.url)
+            match how:
+                case "reset":
+                    raise ConnectionClosedError(endpoint_url=url)
+                case "timeout":
+                    raise ReadTimeoutError(endpoint_url=url)
+                case "lost":
+                    URLLib3Session().send(request)
+                    raise ReadTimeoutError(endpoint_url=url)
+            code = "InternalError" if how == "500" else "SlowDown"
+            body = b"" if request.method == "HEAD" else b"<Error><Code>%s</Code></Error>" % code.encode()
+            return AWSResponse(url, int(how), HeadersDict(), _Body(body))
+
+        events = store.client.meta.events
+        events.register_first("before-send.s3", before_send)
+        try:
+            yield calls
+        finally:
+            events.unregister("before-send.s3", before_send)
+
+    return fault
+
+
+class _Body(io.BytesIO):
+    """What urllib3 would have read the answer from."""
+
+    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
+        yield self.read()
+
+
+REQUEST_FAULTS: Mapping[str, Fault] = {how: request_fault(how) for how in ("500", "503", "reset", "timeout", "lost")}
+"""For `StoreConformance.faults`. The store is best opened with ``attempts=1``: with more, boto3 mends most of them."""
 
 
 def ceph_missing() -> str:

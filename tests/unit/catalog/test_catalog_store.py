@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cloudbaker.catalog.stores import FolderStore, check_key, open_store
+from cloudbaker.catalog.stores import FolderStore, ObjectStore, check_key, open_store
 from cloudbaker.errors import NotFound, StoreError, UsageError
+from cloudbaker.settings import Settings
 
 
 @pytest.fixture
@@ -174,10 +175,14 @@ def test_a_link_is_not_followed(store, tmp_path):
 
 
 def test_urls(tmp_path):
-    assert open_store(f"folder:{tmp_path}/o").url == f"folder:{tmp_path}/o"
-    for url in ("s3://bucket", "folder:relative", "", "folder:", str(tmp_path)):
-        with pytest.raises(UsageError, match="folder:/absolute/path"):
-            open_store(url)
+    def opened(url: str) -> ObjectStore:
+        return open_store(Settings(home=tmp_path / "home", store_url=url))
+
+    assert opened(f"folder:{tmp_path}/o").url == f"folder:{tmp_path}/o"
+    assert opened("").url == f"folder:{tmp_path}/home/objects"
+    for url in ("folder:relative", "folder:", str(tmp_path), "ftp://x/y"):
+        with pytest.raises(UsageError, match="folder:/absolute/path or s3://bucket/prefix"):
+            opened(url)
 
 
 def test_a_folder_that_can_not_be_is_a_typed_error(tmp_path):
