@@ -226,7 +226,7 @@ def _comment(target: BinaryIO, source: Sound) -> None:
     from mutagen.oggvorbis import OggVorbis
 
     target.seek(0)
-    tags = OggVorbis(target)
+    tags: Any = OggVorbis(target)  # type: ignore[no-untyped-call]
     tags["LOOPSTART"] = str(source.loop.start)
     tags["LOOPLENGTH"] = str(source.loop.end - source.loop.start)
     tags["LOOPEND"] = str(source.loop.end)
@@ -242,7 +242,7 @@ def _fix_serial(target: BinaryIO) -> None:
     while True:
         at = target.tell()
         try:
-            page = OggPage(target)
+            page: Any = OggPage(target)  # type: ignore[no-untyped-call]
         except EOFError:
             break
         page.serial = SERIAL

@@ -1,10 +1,10 @@
 """Make of an exported pack one that may be loaded into a game: everything under ``res://mods/<id>/``, nothing more.
 
 An export also holds files of the bake project: settings, and caches of classes and UIDs that would shadow those of the
-game. They are dropped. Baked files lie in ``.import`` or ``.godot`` where the packs of two mods would collide; they move to
-``res://mods/<id>/.baked/``, and the ``.import`` and ``.remap`` files that lead to them are written anew with nothing in
-them but the way there. What an engine did not import has an ``.import`` that leads nowhere, whatever its exit status
-said: that is found here.
+game. They are dropped. Baked files lie in ``.import`` or ``.godot``, where the packs of two mods would collide; they
+move to ``res://mods/<id>/.baked/``, and the ``.import`` and ``.remap`` files that lead to them are written anew with
+nothing in them but the way there. What an engine did not import has an ``.import`` that leads nowhere, whatever its
+exit status said: that is found here.
 """
 
 from __future__ import annotations

@@ -54,10 +54,12 @@ def unpack_job(inputs: Inputs, params: Params) -> JobResult:
         if not path.startswith(mod.root):
             raise ValueError("a file lies outside of the mod: it was not scanned")
         below = path.removeprefix(mod.root)
-        content, uids = data, 0
+        content: bytes | memoryview = data
+        uids = 0
         if below.rsplit(".", 1)[-1].lower() in _TEXT:
-            content, uids = strip_uids(data)
-            if has_uids(content):
+            plain, uids = strip_uids(data)
+            content = plain
+            if has_uids(plain):
                 left.append(
                     Finding(
                         "godot.uid",

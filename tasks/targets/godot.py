@@ -94,7 +94,7 @@ def _tools() -> Mapping[str, str]:
 
 
 def gather(path: Path, do: Callable[[Job], Outcome], recipe: Recipe) -> tuple[tuple[SourceFile, ...], list[Finding]]:
-    """A ``.pck`` or ``.zip``, or all files of a mod's folder, its manifest first. Links are findings, never followed."""
+    """A ``.pck`` or ``.zip``, or all files of a mod's folder, its manifest first. Links are findings."""
     del do, recipe  # what the files hold, the scan will see
     if not path.is_dir():
         whole = path.resolve()
@@ -148,7 +148,9 @@ def validate(context: BakeContext, ingested: Ingested) -> Validated:
     if Verdict.of(tuple(findings)).kind is VerdictKind.REJECT:
         return Validated(Verdict.of(tuple(findings)))
     policy = _policy(context.recipe, context.request.asset.tenant)
-    inputs = {source.name: _input(context, source.blob) for source in ingested.sources}
+    inputs: dict[str, Path | bytes | memoryview] = {
+        source.name: _input(context, source.blob) for source in ingested.sources
+    }
     policy_json = policy.model_dump(mode="json")
     engine = _engine(context.recipe)
     scanned = context.do(context.job("godot.scan:scan_job", inputs, policy=policy_json, engine=engine.short)).value
