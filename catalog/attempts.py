@@ -66,7 +66,8 @@ def quarantine(
     facts = {"bake_key": bake_key, "attempts": attempts, "status": status, "error": error}
     with core.write() as connection:
         row = insert(connection, s.quarantine).values(asset=str(asset), run_id=run_id, created_at=now, **facts)
-        if connection.execute(row.on_conflict_do_nothing()).rowcount == 1:
+        new = row.on_conflict_do_nothing().returning(s.quarantine.c.asset)
+        if connection.execute(new).first() is not None:
             told = {"state": "quarantined", "bake_key": bake_key, "attempts": attempts, "status": status}
             tell(connection, now, asset, "review.updated", told, run_id=run_id)
             audit(

@@ -6,6 +6,7 @@ import dataclasses
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,15 @@ from cloudbaker.errors import (
 from cloudbaker.model import AssetRef, Finding, Run, RunState, Severity, Step, StepState
 from cloudbaker.settings import Settings
 from cloudbaker.testing.catalog import TOOLS, broken, publication, publish
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def catalog(request: pytest.FixtureRequest, home: Path, clock) -> Iterator[Catalog]:
+    """Everything here holds on either database."""
+    url = request.getfixturevalue("postgres") if request.param == "postgres" else ""
+    with Catalog.open(Settings(home=home, catalog_url=url), clock=clock) as opened:
+        yield opened
+        assert broken(opened) == []
 
 
 def make_run(run_id: str, asset: AssetRef, **more: str) -> Run:
