@@ -38,7 +38,7 @@ class Webhook:
             parsed = httpx.URL(url)
         except httpx.InvalidURL:
             parsed = httpx.URL()
-        if parsed.scheme not in ("http", "https") or not parsed.host:
+        if parsed.scheme not in ("http", "https") or not parsed.host or any(c.isspace() for c in url):
             raise UsageError("CLOUDBAKER_WEBHOOK_URL is no address: write https://host/path")
         self._url = parsed
         self._secret = secret_bytes(secret)
