@@ -74,7 +74,7 @@ def raw_pack(
         offsets.append(at)
         body += file.data + bytes(-len(file.data) % align)
         at = start + len(body)
-    table = struct.pack("<I", len(entries) if count is None else count)
+    table = bytearray(struct.pack("<I", len(entries) if count is None else count))
     for file, name, offset in zip(entries, names, offsets, strict=True):
         where = offset - (start if format >= 2 else 0) if file.offset is None else file.offset
         table += struct.pack("<I", len(name)) + name
@@ -86,8 +86,8 @@ def raw_pack(
         header += struct.pack("<IQ", flags, start if base is None else base)
     if format >= 3:
         header += struct.pack("<Q", at if directory is None else directory)
-        return header + reserved + bytes(start - head) + bytes(body) + table
-    return header + reserved + table + bytes(start - head - size) + bytes(body)
+        return header + reserved + bytes(start - head) + bytes(body) + bytes(table)
+    return header + reserved + bytes(table) + bytes(start - head - size) + bytes(body)
 
 
 def pack(files: Mapping[str, bytes], *, format: int = 3) -> bytes:

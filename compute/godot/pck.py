@@ -309,7 +309,7 @@ class _Reader:
         """Read all entries; the offset after the last one."""
         (count,) = self._take(at, "<I", "its directory")
         at += 4
-        least = 4 + 1 + 32 + (4 if self.version >= 2 else 0)
+        least = 4 + 32 + (4 if self.version >= 2 else 0)
         if count > self.limits.files:
             # Before anything is allocated: 2³² entries are four bytes to declare.
             raise PckError("pck.too-many-files", f"the pack says {count:,} files, the limit is {self.limits.files:,}")

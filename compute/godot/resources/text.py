@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from enum import Enum
 
 from cloudbaker.compute.gltf.findings import quote
 from cloudbaker.compute.godot.findings import Reporter
@@ -186,11 +187,10 @@ class _Open:
         return ObjectValue(self.name, self.properties, self.place)
 
 
-class _Miss:
-    """The type of `_MISS`: None is a value."""
+class _Miss(Enum):
+    """No value: None is one."""
 
-
-_MISS = _Miss()
+    MISS = 0
 
 
 class _Reader:
@@ -323,15 +323,15 @@ class _Reader:
     def value(self) -> Value:
         """One value with everything in it."""
         whole = self.simple()
-        if whole is not _MISS:
+        if whole is not _Miss.MISS:
             return whole
         stack: list[_Open] = []
         while True:
             top = stack[-1] if stack else None
             at_name = top is not None and top.close == ")" and not top.has_key
             at = self.at
-            value = _MISS if at_name else self.simple()
-            if value is _MISS:
+            value = _Miss.MISS if at_name else self.simple()
+            if value is _Miss.MISS:
                 kind, token, at = self.token()
                 if top is not None and kind == "mark" and token == top.close and not top.has_key:
                     value = self.finish(stack.pop())
@@ -370,28 +370,28 @@ class _Reader:
                 value = self.finish(stack.pop())
 
     def simple(self) -> Value | _Miss:
-        """A value that `_SIMPLE` knows, or `_MISS` and nothing read."""
+        """A value that `_SIMPLE` knows, or `_Miss.MISS` and nothing read."""
         match = _SIMPLE.match(self.text, self.at)
         if match is None:
-            return _MISS
+            return _Miss.MISS
         kind = match.lastgroup
         value: Value
         if kind == "text":
             value = match["text"]
             if not value.isascii():
-                return _MISS
+                return _Miss.MISS
         elif kind == "numeric":
             name, numbers = match["name"], match["list"]
             wanted = _ARITY.get(name)
             if "-i" in numbers or (wanted is None and name not in _NUMERIC):
-                return _MISS
+                return _Miss.MISS
             if wanted is not None and numbers.count(",") + 1 != wanted:
-                return _MISS
+                return _Miss.MISS
             value = Construct(name, match.start("numeric"), Numbers(numbers))
         elif kind == "number":
             number = match["number"]
             if len(number) > self.limits.number_bytes:
-                return _MISS
+                return _Miss.MISS
             value = int(number) if number.lstrip("-").isdigit() else float(number)
         elif kind == "word":
             value = _CONSTANTS[match["word"]]
@@ -399,7 +399,7 @@ class _Reader:
             # The engine has no tables yet in the first two tags, see `reference`.
             key = match["id"] if match["id"] is not None else str(int(match["index"]))
             if self.config or self.tags <= 2 or not key.isascii():
-                return _MISS
+                return _Miss.MISS
             value = (ExtRef if match["table"] == "Ext" else SubRef)(key, match.start("reference"))
         self.at = match.end()
         return value
