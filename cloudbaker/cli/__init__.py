@@ -25,6 +25,7 @@ COMMANDS = {
     "up": ("service", "Start the service: Prefect UI, Ray and workers."),
     "down": ("service", "Stop the service."),
     "engines": ("engines", "Show and fetch the Godot engines that bake packs."),
+    "pck": ("pck", "List, check and extract Godot packs."),
     "setup": ("setup", "Install the npm packages that the validator and previews need."),
     "demo": ("demo", "Write a demo model."),
 }

@@ -17,6 +17,9 @@ RES = "res://"
 MAX_PATH_BYTES = 1024
 """Longer paths in a pack are refused: file systems end at 4096 with everything in front."""
 
+MAX_NAME_BYTES = 255
+"""Of one part of a path: what file systems hold."""
+
 _SCHEME = re.compile(r"([A-Za-z0-9]+)://")
 _DRIVE = re.compile(r"[^/]*?:[/\\]")
 
@@ -139,6 +142,8 @@ def pack_path_problem(path: str) -> str | None:
         return "it holds an empty part"
     if "." in parts or ".." in parts:
         return "it holds . or .. as a part"
+    if any(len(part.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES for part in parts):
+        return f"a part is longer than {MAX_NAME_BYTES} bytes"
     if any(part != part.strip() or part.endswith(".") for part in parts):
         return "a part begins or ends with white space, or ends with a dot"
     if any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") for c in below):
