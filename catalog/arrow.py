@@ -1,9 +1,9 @@
 """Rows of the core as Arrow tables, past SQLAlchemy's result types: microseconds and JSON text are taken as they are.
 
-By the database's own driver, in the caller's transaction. ADBC's drivers read twice as fast (300,000 rows of 13 columns:
-SQLite 0.6 s against 1.4 s, Postgres 0.9 against 2.0), but `adbc-driver-sqlite` brings a SQLite library of its own: where
-two of them open one file in one process, the one that closes it drops the other's POSIX locks (SQLite's "How To
-Corrupt", 2.2.1). On Postgres it would be a second connection with another snapshot.
+By the database's own driver, in the caller's transaction. ADBC's drivers read twice as fast (300,000 rows of 13
+columns: SQLite 0.6 s against 1.4 s, Postgres 0.9 against 2.0), but `adbc-driver-sqlite` brings a SQLite library of its
+own: where two of them open one file in one process, the one that closes it drops the other's POSIX locks (SQLite's "How
+To Corrupt", 2.2.1). On Postgres it would be a second connection with another snapshot.
 """
 
 from __future__ import annotations

@@ -577,16 +577,21 @@ class Catalog:
         return status(self.core, self.published)
 
     def maintain_tables(
-        self, *, plan: bool = True, retention: timedelta = RETENTION, progress: Callable[[str, int], None] | None = None
+        self,
+        *,
+        plan: bool = True,
+        compact: bool = True,
+        retention: timedelta = RETENTION,
+        progress: Callable[[str, int], None] | None = None,
     ) -> MaintenanceReport:
-        """Compact the published tables (one sorted file per month), write the snapshots, remove what is outdated.
+        """Publish what is new, compact the tables (a sorted file per month), write the snapshots, remove what is old.
 
-        Files that were replaced stay for `retention`: a connection that is open reads them. With `plan` it only says
-        what it would do.
+        Files that were replaced stay for `retention`: connections that are open read them. Without `compact` only such
+        files are removed; with `plan` it only says what it would do.
         """
         from cloudbaker.catalog.tables import maintain
 
-        return maintain(self.core, self.published, plan=plan, retention=retention, progress=progress)
+        return maintain(self.core, self.published, plan=plan, compact=compact, retention=retention, progress=progress)
 
     def repair_tables(self, names: Sequence[str] = ()) -> RepairReport:
         """Put published tables aside (all, if none is named) and publish them anew from the core, which has every row.

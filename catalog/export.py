@@ -10,6 +10,7 @@ Partitioned by month alone: by tenant, small tenants would have thousands of tin
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import deltalake
 import pyarrow as pa
@@ -22,41 +23,71 @@ from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.published import Owner, Tables, last_row, settle
 from cloudbaker.catalog.records import ExportReport
 from cloudbaker.catalog.schema import FACTS
-from cloudbaker.catalog.tail import position, span
-from cloudbaker.errors import Conflict
+from cloudbaker.catalog.tail import horizon, position, span
+from cloudbaker.errors import CatalogError, Conflict
 
 BATCH = 50_000
 """Rows of one commit, more or less: some 10 to 50 MB in memory."""
+COMPLETE = "snapshots/complete"
+"""The table that says which version of each table belongs to one moment."""
 _TRIES = 20
 
 
-def export(core: Core, tables: Tables, *, progress: Callable[[str, int], None] | None = None) -> ExportReport:
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a table was at some moment."""
+
+    version: int
+    """Of its Delta log; -1: there was no table."""
+    app: str
+    watermark: int
+    """As of `published.Owner`. While it is the same the rows are, whatever a compaction has done to their files."""
+
+
+Progress = Callable[[str, int], None]
+"""Is told of each commit: the table, and its rows."""
+
+
+def export(core: Core, tables: Tables, *, progress: Progress | None = None) -> ExportReport:
     """Publish what is new in every fact table. See `cloudbaker.catalog.core.Catalog.export`.
 
-    `progress(table, rows)` is told of each commit.
+    All tables are brought to one moment of the core, and which commits that are is written down at the end
+    (`COMPLETE`): a core that is made from the tables alone is then one that has been.
     """
     tables.check()
-    rows: dict[str, int] = {}
     with tables.only_one() as alone:
-        if not alone:
-            return ExportReport(busy=True)
-        who = settle(core)
-        for table in FACTS:
-            if count := export_table(core, tables, table, who=who, progress=progress):
-                rows[table.name] = count
+        return export_alone(core, tables, progress=progress) if alone else ExportReport(busy=True)
+
+
+def export_alone(core: Core, tables: Tables, *, progress: Progress | None = None) -> ExportReport:
+    """`export` under the lock of `Tables.only_one`."""
+    who = settle(core)
+    with core.read() as connection:
+        bounds = {table: horizon(core, connection, table) for table in FACTS}
+    rows: dict[str, int] = {}
+    cut: dict[str, Cut] = {}
+    for table in FACTS:
+        count, reached = _export(core, tables, table, who, bounds[table], progress)
+        if count:
+            rows[table.name] = count
+        if reached is not None:
+            cut[table.name] = reached
+    if len(cut) == len(FACTS):  # else a rival is ahead, and writes it down
+        _complete(tables, cut)
     return ExportReport(rows)
 
 
 def export_table(
-    core: Core,
-    tables: Tables,
-    table: sa.Table,
-    *,
-    who: Owner | None = None,
-    progress: Callable[[str, int], None] | None = None,
+    core: Core, tables: Tables, table: sa.Table, *, who: Owner | None = None, progress: Progress | None = None
 ) -> int:
     """Publish what is new in one table; how many rows. Correct without `only_one`, which merely saves work."""
-    who = who or settle(core)
+    return _export(core, tables, table, who or settle(core), None, progress)[0]
+
+
+def _export(
+    core: Core, tables: Tables, table: sa.Table, who: Owner, bound: int | None, progress: Progress | None
+) -> tuple[int, Cut | None]:
+    """Rows published, and where the table is if it holds those up to `bound` and no others."""
     total = overtaken = 0
     with tables.damaged(table.name):
         while True:
@@ -65,10 +96,12 @@ def export_table(
             with core.read() as connection:
                 last = who.check(core, connection, table, delta)
                 upto = span(core, connection, table, last, BATCH)
+                upto = upto if bound is None else min(upto, bound)
                 batch = read_facts(core, connection, table, after=last, upto=upto)
                 newest = last_row(core, connection, table, upto)
             if batch.num_rows == 0:
-                return total
+                reached = Cut(-1 if delta is None else delta.version(), who.app, last)
+                return total, reached if bound is None or last <= bound else None
             if delta is None:
                 create(tables, table)  # and look again: a rival may have created it, and published
                 continue
@@ -92,6 +125,30 @@ def export_table(
             total += batch.num_rows
             if progress is not None:
                 progress(table.name, batch.num_rows)
+
+
+def complete(tables: Tables) -> dict[str, Cut] | None:
+    """Where each table was at the end of the last export that came to its end; None if there was none."""
+    with tables.damaged(COMPLETE):
+        delta = tables.open(COMPLETE)
+        rows = delta.to_pyarrow_table().to_pylist() if delta is not None else []
+    return {row["table"]: Cut(row["version"], row["app"], row["watermark"]) for row in rows} or None
+
+
+def _complete(tables: Tables, cut: dict[str, Cut]) -> None:
+    with tables.damaged(COMPLETE):
+        try:
+            if complete(tables) == cut:
+                return
+        except CatalogError:  # damaged: written anew
+            tables.put_aside(COMPLETE)
+        data = pa.table(
+            {"table": list(cut), **{f.name: [getattr(c, f.name) for c in cut.values()] for f in fields(Cut)}}
+        )
+        tables.create(COMPLETE, data.schema)
+        delta = tables.open(COMPLETE)
+        # Two that come to an end at once: whichever is written down last, it is true.
+        deltalake.write_deltalake(delta or tables.uri(COMPLETE), data, mode="overwrite")
 
 
 def read_facts(

@@ -42,8 +42,13 @@ APP = "cloudbaker"
 """Name of the watermark among a Delta table's transaction identifiers."""
 OWNER = "cloudbaker.owner"
 LAST_ROW = "cloudbaker.last_row"
-_CLUSTER = "cluster"
+CLUSTER = "cluster"
 """Row of `schema.catalog_info`: the Postgres cluster and database that first published."""
+WHERE = (
+    "(SELECT system_identifier FROM pg_control_system())::text || '/' || "
+    "(SELECT oid FROM pg_database WHERE datname = current_database())::text"
+)
+"""Cluster and database, as Postgres numbers them."""
 PROPERTIES = {
     # The log is for writers that were overtaken, not for history: that is in the rows.
     "delta.logRetentionDuration": "interval 1 days",
@@ -84,7 +89,7 @@ class Tables:
 
     @property
     def usable(self) -> bool:
-        """Whether Delta finds its tables again: deltalake 1.6 takes a folder "a%20b" for "a b", however it is written."""
+        """Whether Delta finds its tables again: deltalake 1.6 takes a folder "a%20b" for "a b", however written."""
         return "%" not in self.url
 
     def check(self) -> None:
@@ -283,7 +288,7 @@ def owner(core: Core) -> Owner:
         info = {row.name: row.value for row in connection.execute(sa.select(s.catalog_info))}
         postgres = core.engine.dialect.name == "postgresql"
         where = _cluster(connection) if postgres else None
-    if postgres and info.get(_CLUSTER, where) != where:
+    if postgres and info.get(CLUSTER, where) != where:
         raise CatalogReplaced(
             "this database is a copy of the catalog that published its tables, and numbers its transactions anew: "
             "`cloudbaker catalog rebuild` makes a new core from the tables; `cloudbaker catalog tables repair --all` "
@@ -298,8 +303,8 @@ def settle(core: Core) -> Owner:
     if who.postgres:
         i = s.catalog_info.c
         with core.write() as connection:
-            where = {"name": _CLUSTER, "value": _cluster(connection)}
-            if connection.execute(sa.select(i.name).where(i.name == _CLUSTER).with_for_update()).first() is None:
+            where = {"name": CLUSTER, "value": _cluster(connection)}
+            if connection.execute(sa.select(i.name).where(i.name == CLUSTER).with_for_update()).first() is None:
                 from sqlalchemy.dialects.postgresql import insert
 
                 connection.execute(insert(s.catalog_info).on_conflict_do_nothing(), where)
@@ -310,27 +315,22 @@ def resettle(connection: Connection, core_id: str) -> None:
     """Give the core a new identity, at the place where it is: from now on it publishes as another one."""
     i = s.catalog_info.c
     connection.execute(sa.update(s.catalog_info).where(i.name == "core_id").values(value=core_id))
-    connection.execute(sa.delete(s.catalog_info).where(i.name == _CLUSTER))
+    connection.execute(sa.delete(s.catalog_info).where(i.name == CLUSTER))
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.insert(s.catalog_info), {"name": _CLUSTER, "value": _cluster(connection)})
+        connection.execute(sa.insert(s.catalog_info), {"name": CLUSTER, "value": _cluster(connection)})
         # In the numbering of this cluster; what a sink was not told of yet stays behind its watermark.
         told = connection.execute(sa.select(sa.func.min(s.sinks.c.watermark))).scalar() or 0
         connection.execute(sa.update(s.outbox).where(s.outbox.c.xid <= told).values(xid=0))
         for table in s.FACTS:
             highest = connection.execute(sa.select(sa.func.max(table.c.seq))).scalar() or 0
-            spread = sa.update(table).values(xid=old_position(table.c.seq, highest))
+            spread = sa.update(table).values(xid=table.c.seq * OLD_POSITIONS // max(highest, 1) + 1)
             connection.execute(spread.where(s.outbox.c.xid > 0) if table is s.outbox else spread)
         connection.execute(sa.update(s.sinks).values(watermark=0))
 
 
 OLD_POSITIONS = 500
 """Of rows that another core wrote: below any transaction of a Postgres cluster (the first has a number above 700), and
-so many that one batch of the exporter never has to hold them all."""
-
-
-def old_position(seq: Any, highest: int) -> Any:
-    """Where a row of another core stands on Postgres: 1 to `OLD_POSITIONS` + 1, in the order of `seq`."""
-    return seq * OLD_POSITIONS // max(highest, 1) + 1
+so many that one batch of the exporter never has to hold them all: 1 to this and one more, in the order of `seq`."""
 
 
 def last_row(core: Core, connection: Connection, table: sa.Table, upto: int) -> int | None:
@@ -343,8 +343,4 @@ def last_row(core: Core, connection: Connection, table: sa.Table, upto: int) -> 
 
 def _cluster(connection: Connection) -> str:
     """Cluster and database, as Postgres numbers them: a restored dump is elsewhere."""
-    query = (
-        "SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' || "
-        "(SELECT oid FROM pg_database WHERE datname = current_database())::text"
-    )
-    return str(connection.execute(sa.text(query)).scalar_one())
+    return str(connection.execute(sa.text(f"SELECT {WHERE}")).scalar_one())
