@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -137,7 +138,7 @@ class _Collector:
             tenants = connection.execute(due.distinct()).scalars().all()
         items: list[GcItem] = []
         for tenant in sorted(tenants):
-            while some := self.core.transact(lambda connection, tenant=tenant: self._give_up(connection, tenant)):
+            while some := self.core.transact(partial(self._give_up, tenant=tenant)):
                 items += some
                 self.progress("blobs given up", len(items))
         return items
@@ -275,10 +276,11 @@ class _Collector:
                 self.progress("objects removed", removed)
 
     def _removed(self, key: str) -> bool:
+        gone = False
         with self._failing("delete", key):
             self.store.delete(key)
-            return True
-        return False
+            gone = True
+        return gone
 
     def _unfinished(self) -> list[GcItem]:
         """Files of uploads whose process died; one that is still written to is young."""

@@ -61,6 +61,7 @@ def serve(socket_path: Path, *, size: int) -> None:
 
 def _import_everything() -> None:
     import cloudbaker.flows.bake
+    import cloudbaker.flows.clean_up
     import cloudbaker.flows.rebake  # noqa: F401
 
 

@@ -12,7 +12,7 @@ import click
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
-class Bytes(click.ParamType):
+class Bytes(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3, 8.1 is enough
     """``500``, ``1.5GB`` (10^9), ``2 GiB`` (2^30), or ``none`` for no limit. Gives bytes, or None."""
 
     name = "SIZE"
@@ -31,7 +31,7 @@ class Bytes(click.ParamType):
         return int(size)
 
 
-class Count(click.ParamType):
+class Count(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3, 8.1 is enough
     """A whole number from 0 on, or ``none``."""
 
     name = "N"
@@ -44,7 +44,7 @@ class Count(click.ParamType):
         return "none" if text == "none" else int(text)
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3, 8.1 is enough
     """A date or time, UTC where it names no zone; or so many days or hours ago (``7d``, ``12h``), or from now."""
 
     name = "TIME"

@@ -142,6 +142,28 @@ def test_the_report_in_the_ui_has_pictures_before_and_after(
     assert "mean picture difference" in report
 
 
+def test_clean_up_runs_every_night_and_says_what_it_did(running: tuple[Path, ServiceRecord]) -> None:
+    from cloudbaker.flows.remote import _call, run_deployment
+
+    home, record = running
+    [nightly] = _call(record.prefect_api_url, "/deployments/name/clean-up/clean-up")["schedules"]
+    assert (nightly["slug"], nightly["active"], nightly["schedule"]["cron"]) == ("nightly", True, "30 2 * * *")
+    stray = home / "objects" / "public" / "stray.glb"
+    stray.parent.mkdir(parents=True, exist_ok=True)
+    stray.write_bytes(b"stray")
+    for plan, name in ((True, "would be free"), (False, "are free")):
+        parameters = {"plan": plan, "grace_hours": 0}
+        run = run_deployment(record.prefect_api_url, "clean-up/clean-up", parameters)
+        assert run["state_type"] == "COMPLETED"
+        assert name in run["state"]["message"]
+        [report] = [a["data"] for a in _filter(record, "artifacts", run["id"]) if a["key"] == "clean-up-report"]
+        assert "| orphan | 1 |" in report
+        assert "`public/stray.glb`" in report
+        assert stray.exists() is plan
+        tasks = {t["name"].rsplit("-", 1)[0]: t["state_name"] for t in _filter(record, "task_runs", run["id"])}
+        assert tasks == {"gc": "Completed", "tables": "Completed"}
+
+
 def test_rejected_content_is_a_verdict_not_a_failed_run(running: tuple[Path, ServiceRecord], tmp_path: Path) -> None:
     from cloudbaker.flows.remote import run_deployment
 
@@ -196,7 +218,7 @@ def test_prefect_deploy_all_works_against_the_local_server(running: tuple[Path, 
         timeout=180,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in ("bake/bake", "rebake/rebake"):
+    for name in ("bake/bake", "rebake/rebake", "clean-up/clean-up"):
         with urllib.request.urlopen(f"{running[1].prefect_api_url}/deployments/name/{name}", timeout=30) as answer:
             assert json.load(answer)["enforce_parameter_schema"] is True
 
