@@ -32,7 +32,7 @@ MODEL_FIELDS: Final = (
     "variant",  # default, lod1 …
     "triangles",
     "vertices",
-    "compression",  # draco, meshopt, none
+    "compression",  # draco, meshopt, draco+meshopt (what stands beside Draco's payloads is packed too), none
     "error_mean_percent",  # mean distance to the source's surface, % of the bounding box's diagonal; null: not measured
     "error_max_percent",
     "suggested_distance",  # from how far away it may stand in

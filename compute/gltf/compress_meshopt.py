@@ -26,7 +26,7 @@ from cloudbaker.compute.gltf.document import (
     padded,
 )
 from cloudbaker.compute.gltf.primitives import Geometry, Shape, index_array, read, shapes
-from cloudbaker.compute.gltf.references import QUANTIZATION, Json
+from cloudbaker.compute.gltf.references import DRACO, QUANTIZATION, Json
 from cloudbaker.compute.meshes import meshopt
 from cloudbaker.compute.meshes.meshopt import Filter, MeshoptError, Mode
 from cloudbaker.compute.meshes.quantize import quantize_weights, unorm
@@ -115,6 +115,58 @@ def compress_meshopt(document: Document, options: MeshoptOptions = MeshoptOption
     if packed:
         document.declare(EXTENSION, required=True)
     return Compressed(done, kept, tuple(notes))
+
+
+def compress_rest(document: Document, options: MeshoptOptions = MeshoptOptions()) -> int:
+    """Compress what `compress_draco` has left outside its payloads, in place: tangents, morph targets, keyframes and
+    matrices; how many views that are.
+
+    A tangent takes 8 bytes beside Draco, and 2.5 this way: FlightHelmet's geometry is 400 kB instead of 690.
+    """
+    groups: dict[_Key, _Group] = {}
+    seen: set[int] = set()
+    for mesh in document.items("meshes"):
+        for primitive in mesh["primitives"]:
+            if DRACO not in primitive.get("extensions", {}):
+                continue
+            positions = document.items("accessors")[primitive["attributes"]["POSITION"]]
+            extent = float(np.max(np.subtract(positions["max"], positions["min"])))
+            inside = primitive["extensions"][DRACO]["attributes"]
+            outside = [(n, i, False) for n, i in primitive["attributes"].items() if n not in inside]
+            outside += [(n, i, True) for target in primitive.get("targets", ()) for n, i in target.items()]
+            for name, index, moves in outside:
+                if index not in seen and "sparse" not in document.items("accessors")[index]:
+                    seen.add(index)
+                    _place_follower(document, groups, name, index, extent, options, moves=moves)
+    _place_others(document, groups)
+    packed = sum(_add_view(document, key, group) for key, group in sorted(groups.items(), key=lambda item: item[0]))
+    if packed:
+        document.declare(EXTENSION, required=True)
+    return packed
+
+
+def _place_follower(
+    document: Document,
+    groups: dict[_Key, _Group],
+    name: str,
+    index: int,
+    extent: float,
+    options: MeshoptOptions,
+    *,
+    moves: bool,
+) -> None:
+    accessor = document.items("accessors")[index]
+    data = document.accessor(index, dequantize=True)
+    if moves:
+        stream = _displacement(name, data, extent, options)
+    elif name == "TANGENT":
+        stream = _attribute(name, data, extent, True, options)
+    else:
+        stream = _exact(document.accessor(index), normalized=bool(accessor.get("normalized")))
+    accessor.pop("min", None)
+    accessor.pop("max", None)
+    accessor.update(describe(stream.decoded, normalized=stream.normalized, bounds=name == "POSITION"))
+    _put(groups, accessor, stream, "follower")
 
 
 def _add_view(document: Document, key: _Key, group: _Group) -> bool:

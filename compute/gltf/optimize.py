@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloudbaker.compute.gltf.compress_draco import Compressed, compress_draco
-from cloudbaker.compute.gltf.compress_meshopt import MeshoptOptions, compress_meshopt
+from cloudbaker.compute.gltf.compress_meshopt import MeshoptOptions, compress_meshopt, compress_rest
 from cloudbaker.compute.gltf.decompress import decode, dequantize
 from cloudbaker.compute.gltf.dedup import dedup
 from cloudbaker.compute.gltf.document import Bytes, Document
@@ -42,10 +42,13 @@ from cloudbaker.model import Loss, to_json
 _Options = TypeVar("_Options", DracoOptions, MeshoptOptions)
 _Maker = tuple[str, Callable[[], tuple[bytes, str]]]
 """What a candidate is called, and what makes it: its bytes, and a remark."""
+BOTH = "draco+meshopt"
 
 MAIN = "model.glb"
 WORTH = 0.99
 """A candidate that is less than 1 % smaller than one that changed less is not worth the change."""
+WORTH_BOTH = 0.9
+"""A file that wants two decoders of its viewer has to be a tenth smaller, images aside, than one that wants one."""
 GAIN = 0.95
 """A level of detail with more than 95 % of the triangles saves nothing."""
 
@@ -349,12 +352,13 @@ def _smallest(
     A file is fit if it has at most `ceiling` bytes, decodes, and its measured error does not pass the limits. One that
     comes later has to be smaller by `WORTH`.
     """
+    images = _image_bytes(work.document)
     sizes = [f"{standing} {len(best.data)}"]
     chosen, notes = standing, []
     for name, make in makers:
         data, remark = make()
         sizes.append(f"{name} {len(data)}")
-        if len(data) > ceiling:
+        if len(data) > ceiling or (name == BOTH and len(data) - images > WORTH_BOTH * (len(best.data) - images)):
             continue
         try:
             document = Document.from_glb(data)
@@ -378,6 +382,11 @@ def _smallest(
     return best
 
 
+def _image_bytes(document: Document) -> int:
+    views = {image["bufferView"] for image in document.items("images") if "bufferView" in image}
+    return sum(len(document.stored(view)) for view in views)
+
+
 def _plain(work: _Work, document: Document) -> tuple[bytes, str]:
     return _pack(work, document), ""
 
@@ -392,13 +401,26 @@ def _codecs(work: _Work, plain: Document) -> list[_Maker]:
     primitives = [p for mesh in plain.items("meshes") for p in mesh["primitives"]]
     deforms = bool(plain.items("skins")) or any("targets" in p for p in primitives)
     makers: list[_Maker] = []
+    draco, packing = _options(DracoOptions, work), _options(MeshoptOptions, work)
     if wanted == "draco" or (wanted == "auto" and not deforms):
-        makers.append(("draco", lambda: _with(work, plain, lambda d: compress_draco(d, _options(DracoOptions, work)))))
+        makers.append(("draco", lambda: _with(work, plain, lambda d: compress_draco(d, draco))))
     if wanted in ("auto", "meshopt"):
-        makers.append(
-            ("meshopt", lambda: _with(work, plain, lambda d: compress_meshopt(d, _options(MeshoptOptions, work))))
-        )
+        makers.append(("meshopt", lambda: _with(work, plain, lambda d: compress_meshopt(d, packing))))
+    if wanted == "auto" and not deforms and _outside_draco(plain):
+
+        def both(document: Document) -> Compressed:
+            compressed = compress_draco(document, draco)
+            compress_rest(document, packing)
+            return compressed
+
+        makers.append((BOTH, lambda: _with(work, plain, both)))
     return makers
+
+
+def _outside_draco(plain: Document) -> bool:
+    """Whether something would stand beside Draco's payloads that meshopt can pack."""
+    tangents = any("TANGENT" in p["attributes"] for mesh in plain.items("meshes") for p in mesh["primitives"])
+    return tangents or bool(plain.items("animations"))
 
 
 def _with(work: _Work, plain: Document, compress: Callable[[Document], Compressed]) -> tuple[bytes, str]:

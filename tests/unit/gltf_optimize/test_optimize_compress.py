@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cloudbaker.compute.gltf import compress_meshopt as module
 from cloudbaker.compute.gltf.compress_draco import compress_draco
-from cloudbaker.compute.gltf.compress_meshopt import compress_meshopt, ordered
+from cloudbaker.compute.gltf.compress_meshopt import compress_meshopt, compress_rest, ordered
 from cloudbaker.compute.gltf.decompress import decode, decompress, dequantize
 from cloudbaker.compute.gltf.document import ARRAY_BUFFER, Document
 from cloudbaker.compute.gltf.losses import compare
@@ -20,7 +20,14 @@ from cloudbaker.compute.gltf.prune import prune, reserve
 from cloudbaker.testing import models
 
 VALID = sorted(models.VALID)
-CODECS = {"draco": compress_draco, "meshopt": compress_meshopt}
+
+
+def compress_both(document: Document) -> None:
+    compress_draco(document)
+    compress_rest(document)
+
+
+CODECS = {"draco": compress_draco, "meshopt": compress_meshopt, "both": compress_both}
 LIMIT = 100 * 2.0**-13
 """Twice the half step of 14 bits, in %: no direction of a box is longer than its diagonal."""
 
@@ -73,6 +80,22 @@ def test_geometry_stays_within_its_bits_and_nothing_is_lost(name, codec):
     assert measured.error_max_percent <= LIMIT
     losses = [loss for loss in compare(Document.from_glb(data), Document.from_glb(out)) if loss.place != "/bufferViews"]
     assert losses == []
+
+
+def test_tangents_beside_draco_are_packed_and_stay_true():
+    out, packed = Document.from_glb(compressed(rich(96), "draco")), Document.from_glb(compressed(rich(96), "both"))
+    assert len(packed.to_glb()) < len(out.to_glb()) - 8 * 96 * 48 // 2  # half of what the tangents took
+    decode(out)
+    decode(packed)
+    primitives = [d.json["meshes"][0]["primitives"][0]["attributes"] for d in (out, packed)]
+    before, after = (
+        d.accessor(p["TANGENT"], dequantize=True).astype(np.float64)
+        for d, p in zip((out, packed), primitives, strict=True)
+    )
+    assert np.array_equal(before[:, 3], after[:, 3])
+    length = np.linalg.norm(before[:, :3], axis=1) * np.linalg.norm(after[:, :3], axis=1)
+    cosine = np.einsum("ij,ij->i", before[:, :3], after[:, :3]) / length
+    assert np.degrees(np.arccos(np.minimum(cosine, 1))).max() < 0.25
 
 
 @pytest.mark.parametrize("codec", CODECS)
