@@ -27,6 +27,7 @@ class Syntax:
 
     @property
     def format(self) -> int:
+        """Of text resources."""
         return 2 if self.major == 3 else 3
 
     @property
@@ -36,26 +37,32 @@ class Syntax:
 
     @property
     def mesh_node(self) -> str:
+        """Shows a mesh."""
         return "MeshInstance" if self.major == 3 else "MeshInstance3D"
 
     @property
     def box(self) -> str:
+        """The mesh of a box."""
         return "CubeMesh" if self.major == 3 else "BoxMesh"
 
     @property
     def material(self) -> str:
+        """The everyday material."""
         return "SpatialMaterial" if self.major == 3 else "StandardMaterial3D"
 
     @property
     def texture(self) -> str:
+        """What textures are called in references."""
         return "Texture" if self.major == 3 else "Texture2D"
 
     @property
     def strings(self) -> str:
+        """An array of strings."""
         return "PoolStringArray" if self.major == 3 else "PackedStringArray"
 
     @property
     def reals(self) -> str:
+        """An array of numbers."""
         return "PoolRealArray" if self.major == 3 else "PackedFloat32Array"
 
     def ref(self, kind: str, id: int) -> str:
@@ -63,16 +70,20 @@ class Syntax:
         return f"{kind}( {id} )" if self.major == 3 else f'{kind}("{id}")'
 
     def ext(self, id: int) -> str:
+        """A reference to an external resource."""
         return self.ref("ExtResource", id)
 
     def sub(self, id: int) -> str:
+        """A reference to an internal resource."""
         return self.ref("SubResource", id)
 
     def ext_resource(self, type: str, path: str, id: int, more: str = "") -> str:
+        """The tag of an external resource."""
         number = f"{id}" if self.major == 3 else f'"{id}"'
         return f'[ext_resource {more}type="{type}" path="{path}" id={number}]\n'
 
     def sub_resource(self, type: str, id: int, body: str = "") -> str:
+        """The tag of an internal resource, with its properties."""
         number = f"{id}" if self.major == 3 else f'"{id}"'
         return f'[sub_resource type="{type}" id={number}]\n{body}\n'
 
@@ -82,12 +93,15 @@ class Syntax:
 
     def resource(self, type: str, body: str = "", *parts: str, header: str = "") -> bytes:
         """A ``.tres``."""
-        return f'[gd_resource type="{type}" {header}format={self.format}]\n\n{"".join(parts)}\n[resource]\n{body}\n'.encode()
+        head = f'[gd_resource type="{type}" {header}format={self.format}]'
+        return f"{head}\n\n{''.join(parts)}\n[resource]\n{body}\n".encode()
 
     def root(self, body: str = "", *, type: str = "", name: str = "Root") -> str:
+        """The root of a scene."""
         return f'[node name="{name}" type="{type or self.node}"]\n{body}\n'
 
     def child(self, type: str, body: str = "", *, name: str = "Child", parent: str = ".", more: str = "") -> str:
+        """A node below another."""
         return f'[node name="{name}" type="{type}" parent="{parent}"{more}]\n{body}\n'
 
     def gdscript(self, code: str) -> str:
@@ -150,7 +164,9 @@ def as_zip(
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items() if isinstance(files, Mapping) else files:
-            archive.writestr(name if isinstance(name, zipfile.ZipInfo) else zipfile.ZipInfo(name), data)
+            entry = name if isinstance(name, zipfile.ZipInfo) else zipfile.ZipInfo(name)
+            entry.compress_type = archive.compression
+            archive.writestr(entry, data)
     return out.getvalue()
 
 

@@ -25,6 +25,7 @@ from cloudbaker.compute.godot.pck import PckLimits, read_pck
 from cloudbaker.compute.godot.policy import Limits
 from cloudbaker.compute.godot.scan_rules import ScanFindings
 from cloudbaker.errors import SourceUnreadable
+from cloudbaker.model import Finding
 
 MANIFEST = "manifest.tres"
 MODS = "mods/"
@@ -141,7 +142,7 @@ def _read(path: Path, most: int) -> bytes:
 
 
 def _pck(data: memoryview, limits: Limits, findings: ScanFindings) -> dict[str, memoryview]:
-    found: list = []
+    found: list[Finding] = []
     pck = read_pck(data, limits=PckLimits(limits.files, limits.pack_bytes), findings=found)
     findings.extend(found)
     return {entry.path.removeprefix(RES): pck.view(entry) for entry in pck.entries}

@@ -235,7 +235,7 @@ def _png_end(data: memoryview) -> int:
     """Where the last chunk ends."""
     at = 8
     while at + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
+        length = int.from_bytes(data[at : at + 4], "big")
         last = bytes(data[at + 4 : at + 8]) == b"IEND"
         at += 12 + length
         if last:
@@ -250,7 +250,8 @@ def _riff_end(data: memoryview) -> int:
 
 
 def _wav(path: str, data: memoryview, policy: Policy, findings: ScanFindings) -> None:
-    at, seen = 12, set()
+    at = 12
+    seen: set[bytes] = set()
     while at + 8 <= len(data) and len(seen) < 4096:
         name, length = struct.unpack_from("<4sI", data, at)
         seen.add(bytes(name))

@@ -46,9 +46,11 @@ _SEMVER = re.compile(
 _PARTIAL = re.compile(r"\d{1,9}(?:\.\d{1,9}){0,2}")
 _REQUIREMENT = re.compile(r"(?P<id>[a-z0-9_-]+)(?P<ranges>(?:\s+(?:>=|<=|>|<|=)\s*\d{1,9}(?:\.\d{1,9}){0,2})*)")
 _TAG = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-_TEXTS = ("name", "author", "license")
 _FIELDS = frozenset(
-    {*_TEXTS, *("schema", "id", "version", "engine", "game", "entry_scenes", "dependencies", "conflicts", "tags")}
+    {
+        *("name", "author", "license", "schema", "id", "version"),
+        *("engine", "game", "entry_scenes", "dependencies", "conflicts", "tags"),
+    }
 )
 _REQUIRED = ("schema", "id", "version", "name")
 
@@ -106,16 +108,22 @@ def read_manifest(
     if "schema" in fields and fields["schema"][0] != SCHEMA:
         reader.add("manifest.field", fields["schema"][1], f"schema is not {SCHEMA}")
     root = canonical(path).path.rpartition("/")[0] + "/"
+    engine_min, engine_max = reader.range("engine")
+    game_min, game_max = reader.range("game")
     manifest = Manifest(
-        reader.id(id),
-        reader.version(),
-        *(reader.text(name) for name in _TEXTS),
-        *reader.range("engine"),
-        *reader.range("game"),
-        reader.entries(root, frozenset(paths)),
-        reader.requirements("dependencies"),
-        reader.requirements("conflicts"),
-        reader.tags(),
+        id=reader.id(id),
+        version=reader.version(),
+        name=reader.text("name"),
+        author=reader.text("author"),
+        license=reader.text("license"),
+        engine_min=engine_min,
+        engine_max=engine_max,
+        game_min=game_min,
+        game_max=game_max,
+        entry_scenes=reader.entries(root, frozenset(paths)),
+        dependencies=reader.requirements("dependencies"),
+        conflicts=reader.requirements("conflicts"),
+        tags=reader.tags(),
     )
     if not _within(engine, manifest.engine_min, manifest.engine_max):
         reader.add(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,10 +23,14 @@ from cloudbaker.model import check_name
 from cloudbaker.settings import settings
 
 FileKind = Literal[
-    *("scene", "resource", "binary", "shader", "glb", "gltf", "buffer", "png", "jpeg", "webp"),
-    *("wav", "ogg", "mp3", "flac", "font", "text", ""),
-]
+    "scene", "resource", "binary", "shader", "glb", "gltf", "buffer", "png", "jpeg", "webp",
+    "wav", "ogg", "mp3", "flac", "font", "text", "",
+]  # fmt: skip
 """What a file of an extension must be; empty takes the extension out of the policy that this one extends."""
+Track = Literal[
+    "value", "transform", "position_3d", "rotation_3d", "scale_3d", "blend_shape", "bezier", "audio", "animation",
+]  # fmt: skip
+"""Kinds of tracks that can pass. Method tracks call anything, and never do."""
 
 
 class _Part(BaseModel):
@@ -68,16 +72,7 @@ class Shaders(_Part):
 class Animations(_Part):
     """What tracks an animation may have. Method tracks call anything, and never pass."""
 
-    tracks: tuple[
-        Literal[
-            *("value", "transform", "position_3d", "rotation_3d", "scale_3d"),
-            *("blend_shape", "bezier", "audio", "animation"),
-        ],
-        ...,
-    ] = (
-        *("value", "transform", "position_3d", "rotation_3d", "scale_3d"),
-        *("blend_shape", "bezier", "audio", "animation"),
-    )
+    tracks: tuple[Track, ...] = get_args(Track)
 
 
 class Ban(_Part):

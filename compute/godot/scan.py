@@ -27,15 +27,16 @@ from cloudbaker.compute.godot.manifest import Manifest, manifest_id, read_manife
 from cloudbaker.compute.godot.paths import RES
 from cloudbaker.compute.godot.policy import Policy
 from cloudbaker.compute.godot.resources.binary import BinaryLimits, parse_binary
-from cloudbaker.compute.godot.resources.text import TextLimits, parse_text
+from cloudbaker.compute.godot.resources.text import TextLimits, parse_config, parse_text
 from cloudbaker.compute.godot.resources.tree import Resource
-from cloudbaker.compute.godot.scan_resource import Context, SceneFacts, check_resource
+from cloudbaker.compute.godot.scan_resource import Context, SceneFacts, check_config, check_resource
 from cloudbaker.compute.godot.scan_rules import ScanFindings
 from cloudbaker.compute.godot.shaders import check_shader
 from cloudbaker.compute.godot.unpack import strip_uids
 from cloudbaker.compute.job import Inputs, JobResult, Params
 from cloudbaker.model import Finding, Verdict, to_json
 
+_CONFIGS = frozenset({"import", "remap", "cfg", "godot", "gdextension", "gdnlib"})
 _MANY = 10**12
 _GODOT_3 = "3.6"
 """Whose classes count beside Godot 4's own in files that Godot 3 wrote."""
@@ -194,6 +195,11 @@ class _Scanner:
             self._check_gltf(path, data)
         elif kind == "shader":
             self._check_shader(path, data)
+        elif extension(path) in _CONFIGS:
+            found = []
+            config = parse_config(data, engine=self.major, limits=self.text_limits, findings=found)
+            self._extend(path, found)
+            check_config(path, config, self.context)
 
     def _parse_text(self, path: str, data: memoryview, findings: Findings) -> Resource:
         found: list[Finding] = []

@@ -96,6 +96,14 @@ def check_resource(path: str, resource: Resource, context: Context) -> SceneFact
     return _Check(path, resource, context).run()
 
 
+def check_config(path: str, resource: Resource, context: Context) -> None:
+    """Check the values of a configuration file (``.import``, ``.remap``): it is refused, and what it tried is said."""
+    check = _Check(path, resource, context)
+    for section in resource.sections:
+        for held in section.properties:
+            check.values(held.value, held.name, held.place)
+
+
 @dataclass(slots=True)
 class _Place:
     """Where a node stands in its scene."""
@@ -196,11 +204,11 @@ class _Check:
             elif rule.kind is None and (not owner or self.allowed.known(owner)):
                 what = owner or "an allowed node"
                 self.add("property.unknown", held.place, f"{what} has no property {quote(held.name, 60)}")
-            if rule.largest is not None and (value := _largest(held.value)) > rule.largest:
+            if rule.largest is not None and (number := _largest(held.value)) > rule.largest:
                 self.add(
                     "property.too-large",
                     held.place,
-                    f"{owner}.{held.name} is {value:,.0f}, the limit is {rule.largest:,}",
+                    f"{owner}.{held.name} is {number:,.0f}, the limit is {rule.largest:,}",
                 )
             if rule.is_path and isinstance(held.value, str):
                 self._reference(held.value, held.place)
@@ -263,6 +271,10 @@ class _Check:
         for match in _URI.finditer(text):
             if match[1].lower() not in _WEB:
                 self._reference(match[0].rstrip(".,;:!?)"), place)
+
+    def values(self, value: Value, key: str, place: int) -> None:
+        """A value outside of any resource."""
+        self._values(value, key, None, place)
 
     # --- references
 
