@@ -63,7 +63,9 @@ def repack(
             moved[path] = f"{home}{BAKED}/{path.rsplit('/', 1)[1]}"
         elif not path.startswith(home):
             result.findings.append(
-                _finding("engine.stray-file", path, "the engine packed a file from outside of the mod", "report this")
+                _finding(
+                    "engine.stray-file", RES + path, "the engine packed a file from outside of the mod", "report this"
+                )
             )
         elif not path.endswith(_GUIDES):
             result.files[path] = pack.view(entry)
@@ -73,7 +75,9 @@ def repack(
             continue
         source = path.rsplit(".", 1)[0]
         if entry.size > _GUIDE_BYTES:
-            result.findings.append(_finding("engine.guide", path, "an import file is far too long", "report this"))
+            result.findings.append(
+                _finding("engine.guide", RES + path, "an import file is far too long", "report this")
+            )
             continue
         guide = _read_guide(pack.read(entry).decode("utf-8", "replace"))
         targets = {key: value for key, value in guide.items() if key.startswith("path")}
@@ -82,7 +86,7 @@ def repack(
             result.findings.append(
                 _finding(
                     "engine.not-imported",
-                    source.removeprefix(home),
+                    RES + source,
                     "the engine could not import the file",
                     "repair the file, or export it again; other findings may say what is wrong with it",
                 )
@@ -109,10 +113,12 @@ def repack(
     for path in sorted(sources):
         whole = home + path
         if not {whole, f"{whole}.import", f"{whole}.remap"} & result.files.keys() and not any(
-            finding.place == path for finding in result.findings
+            finding.place == RES + whole for finding in result.findings
         ):
             result.findings.append(
-                _finding("engine.left-out", path, "the engine did not pack the file", "remove it, or report this")
+                _finding(
+                    "engine.left-out", RES + whole, "the engine did not pack the file", "remove it, or report this"
+                )
             )
     result.unstable = sorted(adapter.unstable(result.files))
     return result

@@ -83,7 +83,7 @@ def verify_load(
             Finding(
                 "engine.game-resource" if foreign else "engine.not-loadable",
                 Severity.WARNING if foreign else Severity.ERROR,
-                path.removeprefix(home),
+                path,
                 f"Godot {engine.short} can't load it alone: it needs {', '.join(foreign[:3])} of the game"
                 if foreign
                 else f"Godot {engine.short} can't load it" + (f": {said}" if said else ""),

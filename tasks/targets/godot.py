@@ -187,7 +187,7 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
     recipe, kinds = context.recipe, validated.facts["kinds"]
     engine = _engine(recipe)
     files = dict(validated.files)
-    made = _Made()
+    made = _Made(f"res://mods/{validated.facts['id']}/")
     lods = [lod.model_dump(mode="json") for lod in recipe.lods] if engine.major == 3 else []
     models = sorted(path for path, kind in kinds.items() if kind == "model")
     sounds = sorted(p for p, kind in kinds.items() if kind in ("wav", "audio"))
@@ -233,6 +233,8 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
 
 @dataclass(slots=True)
 class _Made:
+    home: str
+    """The mod's folder in the game."""
     imports: list[Import] = field(default_factory=list)
     textures: list[dict[str, Any]] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
@@ -261,7 +263,7 @@ def _model(path: str, outcome: Outcome, files: dict[str, bytes], made: _Made) ->
                 Finding(
                     "godot.texture-name",
                     Severity.ERROR,
-                    name,
+                    made.home + name,
                     "the mod has a file of the name that a texture of a model gets",
                     "rename the file",
                 )
@@ -276,7 +278,7 @@ def _model(path: str, outcome: Outcome, files: dict[str, bytes], made: _Made) ->
 def _sound(path: str, kind: str, outcome: Outcome, files: dict[str, bytes], made: _Made) -> None:
     """Put a sound into the mod. It keeps its name, whatever it is now: resources refer to it by that name."""
     value = outcome.value
-    made.findings += [replace(finding, place=path) for finding in findings_of(value["findings"])]
+    made.findings += [replace(finding, place=made.home + path) for finding in findings_of(value["findings"])]
     if value["findings"]:
         return
     made.seconds += value["seconds"]
@@ -308,7 +310,9 @@ def _astc(context: BakeContext, files: Mapping[str, bytes], made: _Made) -> None
     )
     rows = {row["path"]: row for row in made.textures}
     for each, outcome in zip(surfaces, outcomes, strict=True):
-        made.findings += [replace(finding, place=each.path) for finding in findings_of(outcome.value["findings"])]
+        made.findings += [
+            replace(finding, place=made.home + each.path) for finding in findings_of(outcome.value["findings"])
+        ]
         if "ctex" in outcome.files:
             made.vram[each.path] = outcome.files["ctex"]
             rows[each.path] |= {k: v for k, v in outcome.value.items() if k != "findings"}
@@ -354,7 +358,7 @@ def package(context: BakeContext, ingested: Ingested, optimized: Optimized) -> P
             Finding(
                 "godot.not-reproducible",
                 Severity.INFO,
-                unstable[0],
+                f"res://{unstable[0]}",
                 f"Godot {engine.short} writes {len(unstable)} file(s) differently each time: {', '.join(unstable[:5])}",
                 "nothing to do; all other files of the pack are the same in every bake",
             )
