@@ -78,7 +78,7 @@ class Head:
         found = _HEAD.fullmatch(text.strip())
         if found is None:
             raise UsageError(
-                f"{text[:100]!r} is no head of an audit chain: write TENANT:POSITION:HASH, as --head prints"
+                f"{text[:100]!r} is no head of an audit chain: write TENANT:POSITION:HASH, as --heads prints"
             )
         return cls(found["chain"], int(found["position"]), found["hash"])
 

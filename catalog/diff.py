@@ -71,13 +71,16 @@ class VersionDiff:
 
     def rows(self) -> list[tuple[str, str, Any, Any]]:
         """What changed as a table: kind, what, before, after."""
-        found: list[tuple[str, str, Any, Any]] = [("version", name, *pair) for name, pair in self.fields.items()]
+        found: list[tuple[str, str, Any, Any]] = [
+            ("version", name, *(_short(v) if name in ("recipe_hash", "bake_key") else v for v in pair))
+            for name, pair in self.fields.items()
+        ]
         found += [("tool", name, *pair) for name, pair in self.tools.items()]
         for kind, files in (("source", self.sources), ("artifact", self.artifacts)):
             for file in files:
                 if file.before_sha256 != file.after_sha256:
-                    sizes = (file.before_bytes, file.after_bytes)
-                    found.append((kind, file.name, *(None if n is None else f"{n:,} bytes" for n in sizes)))
+                    before = _file(file.before_bytes, file.before_sha256)
+                    found.append((kind, file.name, before, _file(file.after_bytes, file.after_sha256)))
                 found += [("metric", f"{file.name}: {name}", *pair) for name, pair in file.metrics.items()]
         found += [("metric", name, *pair) for name, pair in self.metrics.items()]
         for kind, added, removed in (
@@ -157,6 +160,14 @@ def _more(these: tuple[Any, ...], those: tuple[Any, ...]) -> tuple[Any, ...]:
         else:
             more.append(item)
     return tuple(more)
+
+
+def _file(size: int | None, sha256: str | None) -> str | None:
+    return None if size is None or sha256 is None else f"{size:,} bytes, {_short(sha256)}"
+
+
+def _short(digest: str) -> str:
+    return digest[:12] + "…"
 
 
 def _words(item: Dependency | Loss | Finding) -> str:

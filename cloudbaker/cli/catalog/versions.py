@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import click
 
+from cloudbaker.cli.catalog.paging import page_options, say_more
 from cloudbaker.cli.output import json_option, print_json, table
 
 
 @click.command()
 @click.argument("asset")
 @click.option("--tenant", default="local", show_default=True)
-@click.option("--limit", default=50, show_default=True)
+@page_options(50)
 @json_option
-def versions(asset: str, tenant: str, limit: int, as_json: bool) -> None:
+def versions(asset: str, tenant: str, limit: int, cursor: str | None, as_json: bool) -> None:
     """All versions of an asset, newest first."""
     from cloudbaker.catalog.core import Catalog
     from cloudbaker.model import AssetRef, to_json
@@ -20,7 +21,7 @@ def versions(asset: str, tenant: str, limit: int, as_json: bool) -> None:
     from cloudbaker.tasks.report import human_bytes
 
     with Catalog.open(settings()) as opened:
-        found = opened.versions(AssetRef.parse(asset, tenant=tenant), limit=limit)
+        found = opened.versions(AssetRef.parse(asset, tenant=tenant), limit=limit, cursor=cursor)
     if as_json:
         print_json([to_json(v) for v in found])
         return
@@ -40,3 +41,4 @@ def versions(asset: str, tenant: str, limit: int, as_json: bool) -> None:
             for v in found
         ),
     )
+    say_more(found, "version")
