@@ -129,7 +129,7 @@ _EXACT = {
             coalesce((SELECT sum(size_bytes) FROM blobs b WHERE b.tenant = t.tenant AND refcount > 0), 0) AS used,
             coalesce((SELECT sum(size_bytes) FROM blobs b WHERE b.tenant = t.tenant AND refcount = 0), 0) AS reserved
             FROM tenants t) q
-        WHERE used_bytes <> used""",
+        WHERE used_bytes <> used OR reserved_bytes <> reserved""",
     "usage events do not add up to the used bytes": """
         SELECT tenant, used_bytes, n FROM (SELECT tenant, used_bytes, coalesce((
             SELECT sum(amount) FROM usage_events u WHERE u.tenant = t.tenant AND kind = 'stored_bytes'), 0) AS n
@@ -178,6 +178,11 @@ _EXACT = {
             SELECT asset, number, until, (SELECT action FROM hold_moves m WHERE m.asset = h.asset
                 AND coalesce(m.number, 0) = h.number ORDER BY seq DESC LIMIT 1) AS last FROM holds h) q
         WHERE last IS DISTINCT FROM 'place'""",
+    "a run is open that has ended, or the other way round": """
+        SELECT run_id, open, state FROM (SELECT r.run_id, o.run_id AS open, (SELECT state FROM run_states x
+            WHERE x.run_id = r.run_id ORDER BY seq DESC LIMIT 1) AS state
+            FROM runs r LEFT JOIN open_runs o ON o.run_id = r.run_id) q
+        WHERE (open IS NOT NULL) <> (state = 'running')""",
     "a blob's key is a tombstone": """
         SELECT b.storage_key FROM blobs b JOIN deletions d ON d.storage_key = b.storage_key""",
 }
