@@ -17,6 +17,7 @@ COMMANDS = {
     "bake": ("bake", "Bake models into signed, versioned packages."),
     "inspect": ("look", "Show what a file holds."),
     "validate": ("look", "Say whether a file would pass, and why not."),
+    "scan": ("scan", "Say whether a Godot mod may enter, and why not."),
     "verify": ("verify", "Check the signature and hashes of a version or an exported bundle."),
     "rebake": ("rebake", "Bake again what is stale: recipe, encoder or tool changed."),
     "catalog": ("catalog", "Query versions, usage and anything else."),

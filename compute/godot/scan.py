@@ -8,6 +8,7 @@ report lists every finding, with file, line (or offset) and remedy.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -79,25 +80,33 @@ def scan_job(inputs: Inputs, params: Params) -> JobResult:
     """`scan` in the sandbox.
 
     Inputs: one ``.pck`` or ``.zip``, or a folder's files by their relative path (`folder_inputs`). Params: ``policy``
-    (a policy as JSON, ``Policy.model_dump(mode="json")``), ``engine`` (``4.6.3``), ``special`` (names of a folder's
-    links and devices). Value: `Scan.to_json`.
+    (a policy as JSON, ``Policy.model_dump(mode="json")``), ``engine`` (``4.6.3``; empty: what the mod's form says),
+    ``special`` (names of a folder's links and devices). Value: `Scan.to_json`.
     """
     policy = Policy.model_validate(params["policy"])
     found = scan(inputs, policy, engine=params["engine"], special=tuple(params.get("special") or ()))
     return JobResult(found.to_json())
 
 
-def scan(inputs: Mapping[str, memoryview], policy: Policy, *, engine: str, special: tuple[str, ...] = ()) -> Scan:
+def scan(inputs: Mapping[str, memoryview], policy: Policy, *, engine: str = "", special: tuple[str, ...] = ()) -> Scan:
     """Scan a mod under a policy for an engine version (see `scan_job`).
 
     Raises `EngineMissing` where the engine is newer than every class list that the policy was reviewed for.
     """
-    allowed = policy.for_engine(engine)
     findings = ScanFindings()
     mod = open_mod(inputs, policy.limits, findings, special=special)
     if mod is None:
-        return Scan(Verdict.of(tuple(findings)), class_list=allowed.classes.name)
-    return _Scanner(mod, policy, engine, findings).run()
+        return Scan(Verdict.of(tuple(findings)))
+    return _Scanner(mod, policy, engine or made_for(inputs, mod), findings).run()
+
+
+def made_for(inputs: Mapping[str, memoryview], mod: Mod) -> str:
+    """The major version that a mod is made for: ``3`` for packs of format 1 and manifests of Godot 3, else ``4``."""
+    if mod.form == "pck":
+        ((_, data),) = inputs.items()
+        return "3" if bytes(data[4:8]) == b"\1\0\0\0" else "4"
+    head = bytes(mod.files[mod.manifest][:400]) if mod.manifest else b""
+    return "3" if re.search(rb"format\s*=\s*2\s*\]", head) else "4"
 
 
 class _Scanner:
