@@ -45,12 +45,12 @@ def repack(
     mod: str,
     *,
     sources: set[str],
-    vram: Mapping[str, tuple[str, bytes | memoryview]] | None = None,
+    vram: Mapping[str, bytes | memoryview] | None = None,
 ) -> Repacked:
     """The files of an exported pack, moved under ``mods/<mod>/``.
 
     `sources` are the files of the project that must be in it (below the mod's folder), imported or as they are. `vram`
-    gives textures of our own instead of the engine's: source path → (format's name, ``.ctex``).
+    gives textures of our own instead of the engine's: source path → ``.ctex``.
     """
     adapter = godot3 if pack.engine[0] == 3 else godot4
     home, result = f"mods/{mod}/", Repacked()
@@ -69,7 +69,6 @@ def repack(
             )
         elif not path.endswith(_GUIDES):
             result.files[path] = pack.view(entry)
-    used = set[str]()
     for path, entry in entries.items():
         if not path.startswith(home) or not path.endswith(_GUIDES):
             continue
@@ -94,17 +93,15 @@ def repack(
             continue
         own = (vram or {}).get(source.removeprefix(home))
         if own is not None:
-            name, texture = own
             place = moved[next(iter(targets.values())).removeprefix(RES)]
-            result.files[place] = texture
-            guide = {k: v for k, v in guide.items() if not k.startswith("path")} | {f"path.{name}": RES + place}
-            used.add(place)
+            result.files[place] = own
+            # A plain path: with `path.astc` a GPU without ASTC would find no texture at all, so it is decoded for it.
+            guide = {k: v for k, v in guide.items() if not k.startswith("path")} | {"path": RES + place}
         else:
             for key, target in targets.items():
                 old = target.removeprefix(RES)
                 guide[key] = RES + moved[old]
                 result.files[moved[old]] = pack.view(entries[old])
-                used.add(moved[old])
         remap = {key: f'"{value}"' for key, value in guide.items()}
         if any(key.startswith("path.") for key in guide):
             formats = ", ".join(f'"{key[5:]}"' for key in guide if key.startswith("path."))
@@ -128,7 +125,7 @@ def repack_job(inputs: Inputs, params: Params) -> JobResult:
     """Move an exported pack to its place.
 
     Inputs ``pack`` and the textures of our own; params ``mod``, ``sources`` (paths), ``format`` and ``engine`` of the
-    pack to write, ``vram`` (``{source: [format, input]}``). Value: ``{"files": [{path, bytes, sha256}], "findings",
+    pack to write, ``vram`` (``{source: input}``). Value: ``{"files": [{path, bytes, sha256}], "findings",
     "unstable"}``; the file ``mod.pck``, which is left out where a finding is an error.
     """
     try:
@@ -138,7 +135,7 @@ def repack_job(inputs: Inputs, params: Params) -> JobResult:
             "engine.bad-pack", Severity.ERROR, "", f"the pack that the engine wrote: {error.message}", "report this"
         )
         return JobResult({"files": [], "findings": [to_json(finding)], "unstable": []})
-    vram = {path: (str(name), inputs[key]) for path, (name, key) in params.get("vram", {}).items()}
+    vram = {path: inputs[key] for path, key in params.get("vram", {}).items()}
     made = repack(pack, params["mod"], sources=set(params["sources"]), vram=vram)
     value = {
         "files": [

@@ -339,7 +339,7 @@ def package(context: BakeContext, ingested: Ingested, optimized: Optimized) -> P
             sources=sorted(path for path in optimized.files if not _NOT_PACKED.search(path)),
             format=engine.pack_format,
             engine=engine.number,
-            vram={path: ["astc", f"vram{n}"] for n, path in enumerate(optimized.vram)},
+            vram={path: f"vram{n}" for n, path in enumerate(optimized.vram)},
         )
     )
     findings += findings_of(repacked.value["findings"])
