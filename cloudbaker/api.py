@@ -47,7 +47,8 @@ def bake(
     depends_on: Sequence[str] | None = None,
     progress: Progress = lambda _stage, _fraction: None,
 ) -> BakeResult:
-    """Bake one model: a ``.glb``, a ``.gltf`` with its files, a ``.zip`` of those, or a folder with one of them.
+    """Bake one model: a ``.glb``, a ``.gltf`` with its files, a ``.zip`` of those, or a folder with one of them; with a
+    Godot recipe (``godot-4``, ``godot-3``, ``vr``) a mod: a ``.pck``, a ``.zip``, or its folder.
 
     `mode`: ``service`` asks the running ``cloudbaker up``, ``ephemeral`` runs the Prefect flow here with a local Ray,
     ``direct`` runs the same stages with neither; ``auto`` takes the service if one runs, else direct.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cloudbaker.catalog.core import Catalog
+from cloudbaker.compute.godot.engines import Engine, list_engines
 from cloudbaker.compute.npm import validator_js
 from cloudbaker.compute.previews import available
 from cloudbaker.compute.sandbox import probe
@@ -38,6 +39,7 @@ def examine(config: Settings) -> list[Check]:
         Check("isolation", isolation.sufficient, True, isolation.verdict),
         _check("validator", True, lambda: f"official glTF validator at {validator_js()}"),
         Check("previews", pictures is None, False, pictures or f"three.js in {config.chromium}"),
+        _engines(config),
         _check("catalog", True, lambda: _catalog(config)),
         _check("keys", False, lambda: _keys(config)),
         Check("tools", True, True, ", ".join(f"{name} {version}" for name, version in versions().items())),
@@ -51,6 +53,16 @@ def _check(name: str, needed: bool, look: Callable[[], str]) -> Check:
         return Check(name, True, needed, look())
     except CloudBakerError as error:
         return Check(name, False, needed, error.message)
+
+
+def _engines(config: Settings) -> Check:
+    found = list_engines(config)
+    broken = [f"{name}: {engine.message}" for name, engine in found.items() if not isinstance(engine, Engine)]
+    there = [f"{name} {engine.short}" for name, engine in found.items() if isinstance(engine, Engine)]
+    if broken or not there:
+        says = "; ".join(broken) or "none: no Godot packs (`cloudbaker engines install godot-4.6` fetches one)"
+        return Check("engines", False, False, says)
+    return Check("engines", True, False, ", ".join(there))
 
 
 def _catalog(config: Settings) -> str:

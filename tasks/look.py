@@ -8,6 +8,7 @@ from typing import Any
 
 from cloudbaker.compute.job import Job, Outcome, Workbench
 from cloudbaker.compute.npm import validator_js
+from cloudbaker.errors import UsageError
 from cloudbaker.model import Finding, Severity, Verdict, to_json
 from cloudbaker.recipe import Recipe
 from cloudbaker.tasks.context import job_limits
@@ -53,6 +54,8 @@ def inspect_file(workbench: Workbench, path: Path, recipe: Recipe) -> Look:
 
 
 def _look(workbench: Workbench, path: Path, recipe: Recipe, function: str, more: dict[str, Path]) -> Look:
+    if recipe.target != "web":
+        raise UsageError(f"recipe {recipe.name} is for {recipe.target}: mods are looked at with `cloudbaker scan`")
     limits = recipe.limits.model_dump(mode="json", exclude_none=True)
     bounds = job_limits(recipe)
 

@@ -56,7 +56,7 @@ def size_rows(result: BakeResult) -> list[tuple[str, ...]]:
         *(
             (
                 row["file"],
-                f"{row['triangles']:,}",
+                f"{row['triangles']:,}" if row["triangles"] else "–",
                 human_bytes(row["bytes"]),
                 f"{100 * row['of_source']:.1f} %",
                 f"{row['error_mean_percent']:.4f} %",

@@ -62,7 +62,7 @@ class BakeResult:
                 "key": a.blob.storage_key,
             }
             for a in self.version.artifacts
-            if a.role is Role.MODEL_3D
+            if a.role is Role.MODEL_3D or "pack_format" in a.metrics
         ]
 
     def to_json(self) -> dict[str, Any]:

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 def bake(paths: tuple[str, ...], as_json: bool, asset: str | None, pictures: str | None, **options: Any) -> int:
     """Bake models into small, safe, signed, versioned packages.
 
-    PATH is a .glb, .gltf or .zip file, or a folder with one model in it.
+    PATH is a .glb, .gltf or .zip file, or a folder with one model in it; with a Godot recipe (godot-4, godot-3, vr) the
+    .pck, .zip or folder of a mod.
     """
     from cloudbaker.api import baking
     from cloudbaker.errors import CloudBakerError, UsageError
