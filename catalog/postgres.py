@@ -95,6 +95,7 @@ class Postgres:
             except psycopg.Error as error:  # from `statements.py`: SQLAlchemy has not seen it
                 if self.lost(error):
                     connection.invalidate(error)
+                    self.engine.dispose()  # the others in the pool are as dead
                 raise
 
     def passes(self, error: Exception) -> bool:
