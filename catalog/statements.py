@@ -40,7 +40,7 @@ class Statement:
         compiled = self._for(connection)
         try:
             cursor = _driver(connection).execute(compiled.sql, compiled.values(parameters))
-        except (ValueError, OverflowError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise _cannot_hold(error) from error
         return Rows(cursor, compiled.columns)
 
@@ -50,7 +50,7 @@ class Statement:
         cursor = _driver(connection).cursor()
         try:
             cursor.executemany(compiled.sql, [compiled.values(row) for row in rows])
-        except (ValueError, OverflowError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise _cannot_hold(error) from error
         finally:
             cursor.close()
