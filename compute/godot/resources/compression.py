@@ -119,7 +119,9 @@ def unpack_fastlz(packed: Buffer, wanted: int) -> bytes:
                         more = source[at]
                         at += 1
                         length += more
-                        if level == 0 or length > wanted:
+                        if length > wanted:
+                            raise ValueError("it holds more than it says")
+                        if level == 0:
                             break
                 low = source[at]
                 at += 1

@@ -650,7 +650,8 @@ class _Reader:
     def key_slowly(self) -> tuple[str, int] | None:
         """As the engine puts a key together, piece by piece."""
         pieces: list[str] = []
-        begun = -1
+        begun = ended = -1
+        odd = quoted = False
         while self.at < self.size:
             match = _KEY_PIECE.match(self.text, self.at)
             if match is None:
@@ -663,6 +664,10 @@ class _Reader:
             if kind == "skip":
                 continue
             begun = at if begun < 0 else begun
+            if match[0] != "=":
+                odd = odd or (ended >= 0 and (ended != at or quoted or kind == "quoted"))
+                quoted = kind == "quoted"
+                ended = self.at
             if kind == "quoted":
                 pieces = [self.string(match[0], at)]
             elif kind == "run" or match[0] == "[":
@@ -673,6 +678,9 @@ class _Reader:
                 name = "".join(pieces)
                 if not name:
                     self.report_at("text.ambiguous", "there is a value without a key", at)
+                if odd:
+                    # Godot 4 drops white space and lets a quoted part replace what was there; Godot 3 differs.
+                    self.report_at("text.ambiguous", f"the key {quote(name, 40)} is put together from pieces", begun)
                 return name, begun
         if begun >= 0:
             # The engine ignores it; nobody wrote it for nothing.
@@ -731,6 +739,7 @@ class _Reader:
             if self.at >= self.size:
                 return
             start = self.at
+            self.count(start)
             end = self.text.find("]", start)
             if end < 0:
                 raise self.error("text.syntax", "the name of a section has no end", start)
