@@ -1,4 +1,4 @@
-"""The peers of the benchmarks, from npm: installed once into a cache folder, by the node that a wheel ships."""
+"""The peers of the benchmarks, installed once into a cache folder: from npm (by a wheel's node) and from PyPI."""
 
 from __future__ import annotations
 
@@ -25,6 +25,19 @@ def peer(name: str) -> list[str]:
             [sys.executable, "-c", code, "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=prefix, check=True
         )
     return [_node(), str(script.resolve())]
+
+
+def python_peer(package: str, command: str) -> list[str]:
+    """Command line of a Python program, in an environment of its own: it must not decide our versions, nor we its."""
+    home = platformdirs.user_cache_path("cloudbaker-benchmarks") / package
+    script = home / "bin" / command
+    if not script.exists():
+        wanted = HERE / "peers" / f"{package}.txt"
+        uv = [found] if (found := shutil.which("uv")) else [sys.executable, "-m", "uv"]
+        subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)], check=True)
+        python = str(home / "bin" / "python")
+        subprocess.run([*uv, "pip", "install", "--quiet", "--python", python, "-r", str(wanted)], check=True)
+    return [str(script)]
 
 
 def _node() -> str:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 
 import tink
 
-from cloudbaker.catalog.stores.base import CHUNK, ObjectInfo
+from cloudbaker.catalog.stores.base import CHUNK, ObjectInfo, is_key
 from cloudbaker.catalog.stores.folder import KEYS, UNFINISHED, FolderStore, FolderWriter
 from cloudbaker.catalog.stores.keyring import Keyring, master_key
 from cloudbaker.errors import StoreDamaged, StoreError, StoreKeyError
@@ -159,13 +159,15 @@ class _Unsealed(io.RawIOBase):
         file = self._store.open_file(self._key)
         try:
             header = file.read(_HEADER)
-            if len(header) < _HEADER or not header.startswith(_MAGIC):
+            tenant = header[len(_MAGIC) :].rstrip(b"\0").decode("ascii", "replace")
+            # Whoever can write files here may have written a path for a name.
+            named = tenant == "" or (is_key(tenant) and "/" not in tenant)
+            if len(header) < _HEADER or not header.startswith(_MAGIC) or not named:
                 raise StoreDamaged(
                     f"object {self._key} is not an encrypted one: it was put there by hand, or is damaged; put it back "
                     "from a backup",
                     key=self._key,
                 )
-            tenant = header[len(_MAGIC) :].rstrip(b"\0").decode("ascii", "replace")
             self._stream = self._store.keyring.opening(tenant).new_decrypting_stream(file, header)
         except BaseException:
             file.close()
@@ -197,6 +199,9 @@ class _Unsealed(io.RawIOBase):
         # Past the end there is nothing to read, wherever it is.
         self._position = offset
         return offset
+
+    def readall(self) -> bytes:
+        return b"".join(iter(lambda: self.read(CHUNK) or b"", b""))  # the inherited one takes 8 KB at a time
 
     def readinto(self, buffer: Any) -> int:
         data = self._read(len(buffer))

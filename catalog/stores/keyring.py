@@ -96,8 +96,8 @@ class Keyring:
             return json_proto_keyset_format.parse_encrypted(text, self._master, (tenant or SHARED).encode())
         except (OSError, tink.TinkError, ValueError) as error:
             raise StoreKeyError(
-                f"the keys of tenant {tenant!r} don't open with this master key: it belongs to another store, or "
-                f"{self._path(tenant).name} is damaged; put the right one back",
+                f"the keys of tenant {tenant!r} don't open with this master key: it belongs to another store, can't be "
+                f"reached, or {self._path(tenant).name} is damaged; put the right one back",
                 detail=str(error),
                 tenant=tenant,
             ) from error
@@ -178,13 +178,32 @@ def _aws(uri: str) -> aead.Aead:
 
     try:
         client = boto3.session.Session().client("kms", region_name=uri.split(":")[4])
-        return awskms.new_client(boto3_client=client, key_uri=uri).get_aead(uri)
+        return _Remote(awskms.new_client(boto3_client=client, key_uri=uri).get_aead(uri), BotoCoreError)
     except (tink.TinkError, BotoCoreError, IndexError) as error:
         raise StoreKeyError(
             f"CLOUDBAKER_STORE_KEY_URI {uri!r} can't be used: name a key's whole ARN, and see that this machine has "
             "credentials",
             detail=str(error),
         ) from error
+
+
+class _Remote(aead.Aead):  # type: ignore[misc]
+    """A key in the cloud. Tink passes on what the service refuses, but not what the network does."""
+
+    def __init__(self, key: aead.Aead, failure: type[Exception]) -> None:
+        self._key, self._failure = key, failure
+
+    def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
+        try:
+            return bytes(self._key.encrypt(plaintext, associated_data))
+        except self._failure as error:
+            raise tink.TinkError(str(error)) from error
+
+    def decrypt(self, ciphertext: bytes, associated_data: bytes) -> bytes:
+        try:
+            return bytes(self._key.decrypt(ciphertext, associated_data))
+        except self._failure as error:
+            raise tink.TinkError(str(error)) from error
 
 
 def _plain(handle: tink.KeysetHandle) -> str:

@@ -43,10 +43,10 @@ class S3Options:
     encryption: str = ""
     """``AES256``, ``aws:kms`` or empty."""
     kms_key: str = ""
-    part_bytes: int = 8 << 20
-    """Of a multipart upload, at least 5 MB. With the limit of 10,000 parts an object may have 80 GB."""
-    threads: int = 4
-    """Parts of one writer under way at a time. Its memory is `threads` + 2 parts."""
+    part_bytes: int = 16 << 20
+    """Of a multipart upload, at least 5 MB; up to this an object is one PUT. With 10,000 parts one may have 160 GB."""
+    threads: int = 3
+    """Parts of one writer under way at a time. Its memory is that of `threads` + 1 parts."""
     attempts: int = 6
     """Of each request, with jittered exponential backoff between them (boto3's standard mode)."""
     connect_seconds: float = 10.0
@@ -258,6 +258,9 @@ class _Reader(io.RawIOBase):
             self._drop()
             self._position, self._end = offset, False
         return offset
+
+    def readall(self) -> bytes:
+        return b"".join(iter(lambda: self.read(CHUNK) or b"", b""))  # the inherited one takes 8 KB at a time
 
     def readinto(self, buffer: Any) -> int:
         attempt = 0

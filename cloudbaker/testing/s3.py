@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse, HeadersDict
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
@@ -81,7 +81,7 @@ def request_fault(how: Literal["500", "503", "reset", "timeout", "lost"]) -> Fau
     def fault(store: S3Store, nth: int) -> Iterator[Calls]:
         calls, lock = Calls(), threading.Lock()
 
-        def before_send(request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
+        def before_send(request: AWSPreparedRequest, **_: Any) -> Any:
             with lock:
                 calls.seen += 1
                 if calls.seen != nth:
@@ -97,7 +97,7 @@ def request_fault(how: Literal["500", "503", "reset", "timeout", "lost"]) -> Fau
                     raise ReadTimeoutError(endpoint_url=url)
             code = "InternalError" if how == "500" else "SlowDown"
             body = b"" if request.method == "HEAD" else b"<Error><Code>%s</Code></Error>" % code.encode()
-            return AWSResponse(url, int(how), HeadersDict(), _Body(body))
+            return AWSResponse(url, int(how), cast(Any, HeadersDict()), _Body(body))
 
         events = store.client.meta.events
         events.register_first("before-send.s3", before_send)

@@ -378,7 +378,7 @@ def disk_fault(code: int) -> Fault:
 
             return call
 
-        watched = {name: failing(getattr(os, name)) for name in ("open", "write", "fsync", "link", "mkdir")}
+        watched: dict[str, Any] = {name: failing(getattr(os, name)) for name in ("open", "write", "fsync", "link", "mkdir")}
         with patch.multiple(os, **watched):
             yield calls
 
