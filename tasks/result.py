@@ -75,6 +75,7 @@ class BakeResult:
             "state": self.state.value,
             "version": self.version.number if self.version else None,
             "bake_key": self.version.bake_key if self.version else None,
+            "engine": self.version.engine if self.version else None,
             "channels": list(self.version.channels) if self.version else [],
             "seconds": round(self.seconds, 3),
             "source_bytes": self.source_bytes,

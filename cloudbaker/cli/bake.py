@@ -100,6 +100,8 @@ def show(result: BakeResult) -> None:
     for line in finding_lines(f for f in result.findings if f.severity is not Severity.INFO):
         click.echo("  " + printable(line))
     if result.version:
+        if result.version.engine:
+            click.echo(f"  baked by {result.version.engine}")
         click.echo(f"  version {result.version}, bake key {result.version.bake_key[:16]}…, run {result.run_id}")
 
 
