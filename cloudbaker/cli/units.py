@@ -22,7 +22,7 @@ class Bytes(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
         text = str(value).strip().lower()
         if text == "none":
             return "none"
-        match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,12})?)\s*([kmgtp]?)(i?)b?", text)
+        match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,12})?)\s*([kmgtp]?)(i?)b?", text)
         if match is None or (match[3] and not match[2]):
             self.fail(f"{value!r} is no size: write it like 500, 1.5GB or 2GiB, or none for no limit", param, ctx)
         size = Decimal(match[1]) * (1024 if match[3] else 1000) ** _POWERS[match[2]]
@@ -39,7 +39,7 @@ class Count(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """``none`` stays a word: click takes None for "not given"."""
         text = str(value).strip().lower()
-        if text != "none" and not re.fullmatch(r"\d{1,18}", text):
+        if text != "none" and not re.fullmatch(r"[0-9]{1,18}", text):
             self.fail(f"{value!r} is no whole number from 0 on; none takes the limit away", param, ctx)
         return "none" if text == "none" else int(text)
 
@@ -57,7 +57,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click 
         if isinstance(value, datetime):
             return value
         try:
-            if match := re.fullmatch(r"(\d{1,6})\s*([dh])", str(value).strip().lower()):
+            if match := re.fullmatch(r"([0-9]{1,6})\s*([dh])", str(value).strip().lower()):
                 span = timedelta(days=int(match[1])) if match[2] == "d" else timedelta(hours=int(match[1]))
                 return datetime.now(UTC) + self._sign * span
             moment = datetime.fromisoformat(str(value).strip())
