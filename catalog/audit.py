@@ -276,10 +276,10 @@ class _Walk:
                 count = at - self._position
                 message = f"the last {count} row(s) are missing: the head is at {at}, the rows end at {self._position}"
                 self._broken(self._position + 1, "truncated", message, None)
-            elif head is None or at < self._position:
+            elif at < self._position:
                 message = f"rows go on to position {self._position}, the head is at {at}"
                 self._broken(at + 1, "inserted", message, None)
-            elif head.hash != self._hash:
+            elif head is not None and head.hash != self._hash:
                 self._broken(at, "head", "the head is not the hash of the last row", None)
         for key in sorted(self._anchors.keys() - self._anchored):
             if self._damage is None:

@@ -88,6 +88,8 @@ def _broken(catalog: Catalog) -> Iterator[str]:
             for check in connection.exec_driver_sql("PRAGMA foreign_key_check"):
                 yield f"foreign key: {tuple(check)}"
         live = connection.execute(sa.select(s.blobs).where(s.blobs.c.state == "live")).all()
+    for damage in catalog.verify_audit(published=False).damage:
+        yield f"audit log of {damage.chain!r}: {damage.message}"
     for blob in live:
         info = catalog.store.stat(blob.storage_key)
         if info is None:
@@ -178,6 +180,18 @@ _EXACT = {
             SELECT asset, number, until, (SELECT action FROM hold_moves m WHERE m.asset = h.asset
                 AND coalesce(m.number, 0) = h.number ORDER BY seq DESC LIMIT 1) AS last FROM holds h) q
         WHERE last IS DISTINCT FROM 'place'""",
+    "a tag is not what its last move says": """
+        SELECT asset, tag, last, tagged FROM (
+            SELECT m.asset, m.tag, action AS last, t.tag AS tagged FROM tag_moves m
+            LEFT JOIN tags t ON t.asset = m.asset AND t.tag = m.tag WHERE m.seq = (
+                SELECT max(seq) FROM tag_moves n WHERE n.asset = m.asset AND n.tag = m.tag)) q
+        WHERE (last = 'add') <> (tagged IS NOT NULL)""",
+    "a tag has no history": """
+        SELECT asset, tag FROM tags t WHERE NOT EXISTS (
+            SELECT 1 FROM tag_moves m WHERE m.asset = t.asset AND m.tag = t.tag)""",
+    "a delivery is of no event, or of no sink": """
+        SELECT d.sink, d.seq FROM deliveries d LEFT JOIN outbox o ON o.seq = d.seq AND o.asset = d.asset
+        LEFT JOIN sinks k ON k.sink = d.sink WHERE o.seq IS NULL OR k.sink IS NULL""",
     "a run is open that has ended, or the other way round": """
         SELECT run_id, open, state FROM (SELECT r.run_id, o.run_id AS open, (SELECT state FROM run_states x
             WHERE x.run_id = r.run_id ORDER BY seq DESC LIMIT 1) AS state

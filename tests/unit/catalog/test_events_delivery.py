@@ -11,9 +11,22 @@ import pytest
 import sqlalchemy as sa
 
 from cloudbaker.catalog import schema as s
+from cloudbaker.catalog.core import Catalog
 from cloudbaker.catalog.events import Retries, deliver, follow, in_lanes, register
 from cloudbaker.errors import NotFound, SinkUnavailable, UsageError
 from cloudbaker.model import AssetRef
+from cloudbaker.settings import Settings
+from cloudbaker.testing.catalog import broken
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def catalog(request, home, clock):
+    """A catalog on either database."""
+    url = request.getfixturevalue("postgres") if request.param == "postgres" else ""
+    with Catalog.open(Settings(home=home, catalog_url=url), clock=clock) as opened:
+        yield opened
+        assert broken(opened) == []
+
 
 A, B, C = (AssetRef("acme", "robots", name) for name in ("arm", "helmet", "leg"))
 
