@@ -125,7 +125,7 @@ def compress(pixels: Pixels, options: AstcOptions) -> bytes:
     profile = astc.ASTCProfile.LDR_SRGB if options.slot_class == "color" else astc.ASTCProfile.LDR
     config = astc.ASTCConfig(profile, BLOCK, BLOCK, 1, options.quality)
     if options.slot_class == "normal":
-        config.cw_b_weight = 0.0
+        config.cw_b_weight = 0
     image = astc.ASTCImage(astc.ASTCType.U8, width, height, 1, np.ascontiguousarray(rgba).tobytes())
     blocks = astc.ASTCContext(config).compress(image, astc.ASTCSwizzle.from_str("RGBA"))
     return bytes(blocks)
