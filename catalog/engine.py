@@ -52,7 +52,7 @@ class Dialect(Protocol):
     def reading(self) -> AbstractContextManager[Connection]:
         """A snapshot."""
 
-    def writing(self) -> AbstractContextManager[Connection]:
+    def writing(self, *, pipelined: bool = False) -> AbstractContextManager[Connection]:
         """A transaction; committed at the end of the block."""
 
     def typed(self, error: Exception, detail: str) -> CloudBakerError:
@@ -135,16 +135,19 @@ class Core:
         with translated(self.dialect), self.dialect.writing() as connection:
             yield connection
 
-    def transact(self, work: Callable[[Connection], T]) -> T:
+    def transact(self, work: Callable[[Connection], T], *, pipelined: bool = False) -> T:
         """One transaction, done over if another was first to a row (or a connection that had been idle was gone).
 
         `work` may run several times, and has to begin anew each time. Raises `Conflict` after `TRIES` times.
+
+        `pipelined`: on Postgres statements, the commit among them, are sent without waiting for each other's answers.
+        All of them have to be those of `statements.py`; SQLAlchemy's own want their answers at once.
         """
         self._check_fork()
         for tries in range(1, TRIES + 1):
             committing = False
             try:
-                with self.dialect.writing() as connection:
+                with self.dialect.writing(pipelined=pipelined) as connection:
                     done = work(connection)
                     committing = True
                 return done

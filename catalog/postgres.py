@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import psycopg
@@ -87,11 +87,13 @@ class Postgres:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, *, pipelined: bool = False) -> Iterator[Connection]:
         """READ COMMITTED: each statement sees what was committed before it began."""
-        with self.engine.begin() as connection:
+        with self.engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
             try:
-                yield connection
+                with driver.pipeline() if pipelined else nullcontext(), connection.begin():
+                    yield connection
             except psycopg.Error as error:  # from `statements.py`: SQLAlchemy has not seen it
                 if self.lost(error):
                     connection.invalidate(error)

@@ -24,7 +24,7 @@ from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.channels import point
 from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.journal import Entry, Event, audit_all, many, measured, tell_all
-from cloudbaker.catalog.statements import Rows, Statement, pipelined
+from cloudbaker.catalog.statements import Rows, Statement
 from cloudbaker.catalog.uploads import ensure_tenant
 from cloudbaker.errors import Conflict, IdempotencyMismatch, NotFound, UsageError
 from cloudbaker.model import AssetRef, Blob, Dependency, Publication, check_name
@@ -34,7 +34,7 @@ def publish(core: Core, publication: Publication, now: datetime) -> tuple[int, b
     """The number of the version, and whether it is new. See `cloudbaker.catalog.core.Catalog.publish`."""
     _check(publication)
     request = _request_hash(publication)
-    return core.transact(lambda connection: _publish(connection, publication, request, now))
+    return core.transact(lambda connection: _publish(connection, publication, request, now), pipelined=True)
 
 
 def _check(p: Publication) -> None:
@@ -80,52 +80,49 @@ def _publish(connection: Connection, p: Publication, request: str, now: datetime
     key = f"publish:{p.run_id}"
     blobs = [x.blob for x in p.sources] + [x.blob for x in p.artifacts]
     references = Counter(blob.storage_key for blob in blobs)
-    with pipelined(connection):
-        newest = _lock_asset(connection, p.asset, now)
-        _lock_needed(connection, p.dependencies)
-        standing = _STANDING.run(
-            connection, tenant=tenant, key=key, asset=asset, newest=newest, channel=p.channel or ""
-        )
-        locked = _lock_blobs(connection, tenant, sorted(references))
-        request_hash, result, bake_key, points_at = standing.one()
-        if request_hash is not None:
-            if request_hash != request:
-                raise IdempotencyMismatch(
-                    f"run {p.run_id} has published before, and something else: give each bake a run id of its own",
-                    run_id=p.run_id,
-                )
-            return int(result["number"]), bool(result["created"])
+    newest = _lock_asset(connection, p.asset, now)
+    _lock_needed(connection, p.dependencies)
+    standing = _STANDING.run(connection, tenant=tenant, key=key, asset=asset, newest=newest, channel=p.channel or "")
+    locked = _lock_blobs(connection, tenant, sorted(references))
+    request_hash, result, bake_key, points_at = standing.one()
+    if request_hash is not None:
+        if request_hash != request:
+            raise IdempotencyMismatch(
+                f"run {p.run_id} has published before, and something else: give each bake a run id of its own",
+                run_id=p.run_id,
+            )
+        return int(result["number"]), bool(result["created"])
 
-        created = newest == 0 or bake_key != p.bake_key or _needs(connection, asset, newest) != set(p.dependencies)
-        if created and newest and p.replaces not in (None, newest):
-            raise Conflict(
-                f"{asset} has a version {newest} by now: a re-bake of version {p.replaces} is not wanted any more",
-                superseded=True,
-                newest=newest,
-            )
-        number = newest + 1 if created else newest
-        entries: list[Entry] = []
-        events: list[Event] = []
-        if created:
-            added = _refer(connection, blobs, references, locked)
-            _insert_version(connection, p, number, added, now)
-            detail = {"bake_key": p.bake_key, "channel": p.channel}
-            entries.append(Entry(p.created_by, "publish", f"{asset}@{number}", p.change_note, p.run_id, detail))
-            told = {"version": number, "bake_key": p.bake_key}
-            events.append(Event(p.asset, "asset.indexed", told, p.run_id))
-        # A re-bake leaves a channel alone that was moved since it was planned.
-        if p.channel is not None and points_at != number and p.replaces in (None, points_at):
-            why = p.change_note or f"published by run {p.run_id}"
-            entry, event = point(
-                connection, p.asset, p.channel, points_at, number, now, by=p.created_by, why=why, run_id=p.run_id
-            )
-            entries.append(entry)
-            events.append(event)
-        answer = {"number": number, "created": created}
-        request_row = {"tenant": tenant, "key": key, "request_hash": request, "result": answer, "created_at": now}
-        many(connection, s.idempotency, [request_row])
-        tell_all(connection, now, events)
-        audit_all(connection, now, tenant, entries)
+    created = newest == 0 or bake_key != p.bake_key or _needs(connection, asset, newest) != set(p.dependencies)
+    if created and newest and p.replaces not in (None, newest):
+        raise Conflict(
+            f"{asset} has a version {newest} by now: a re-bake of version {p.replaces} is not wanted any more",
+            superseded=True,
+            newest=newest,
+        )
+    number = newest + 1 if created else newest
+    entries: list[Entry] = []
+    events: list[Event] = []
+    if created:
+        added = _refer(connection, blobs, references, locked)
+        _insert_version(connection, p, number, added, now)
+        detail = {"bake_key": p.bake_key, "channel": p.channel}
+        entries.append(Entry(p.created_by, "publish", f"{asset}@{number}", p.change_note, p.run_id, detail))
+        told = {"version": number, "bake_key": p.bake_key}
+        events.append(Event(p.asset, "asset.indexed", told, p.run_id))
+    # A re-bake leaves a channel alone that was moved since it was planned.
+    if p.channel is not None and points_at != number and p.replaces in (None, points_at):
+        why = p.change_note or f"published by run {p.run_id}"
+        entry, event = point(
+            connection, p.asset, p.channel, points_at, number, now, by=p.created_by, why=why, run_id=p.run_id
+        )
+        entries.append(entry)
+        events.append(event)
+    answer = {"number": number, "created": created}
+    request_row = {"tenant": tenant, "key": key, "request_hash": request, "result": answer, "created_at": now}
+    many(connection, s.idempotency, [request_row])
+    tell_all(connection, now, events)
+    audit_all(connection, now, tenant, entries)
     return number, created
 
 

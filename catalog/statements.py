@@ -5,14 +5,13 @@ of it in Python. So what is said thousands of times a second is written as SQLAl
 compiled to SQL once per dialect, and handed to the driver with its parameters. Types of columns (times, JSON) are
 converted as SQLAlchemy would. All runs inside the transaction of the connection that is passed.
 
-On Postgres what counts are round trips: inside `pipelined` statements are sent without waiting for each other, and only
-asking for rows waits.
+On Postgres what counts are round trips: in a transaction that is `pipelined` (`Core.transact`) statements are sent
+without waiting for each other, only asking for rows waits, and errors may come out as late as at the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -99,13 +98,6 @@ def insert_many(connection: Connection, table: sa.Table, rows: Sequence[Mapping[
     """Insert rows that all have the same columns. None is fine."""
     if rows:
         _insert(table, tuple(rows[0])).many(connection, rows)
-
-
-def pipelined(connection: Connection) -> AbstractContextManager[Any]:
-    """On Postgres: statements of the block are sent without waiting for their answers. Errors come out at its end."""
-    if connection.dialect.name == "postgresql":
-        return _driver(connection).pipeline()  # type: ignore[no-any-return]
-    return nullcontext()
 
 
 class _Compiled(NamedTuple):

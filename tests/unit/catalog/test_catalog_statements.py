@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.core import Catalog
 from cloudbaker.catalog.journal import audit, many
-from cloudbaker.catalog.statements import Statement, pipelined
-from cloudbaker.errors import UsageError
+from cloudbaker.catalog.statements import Statement
+from cloudbaker.errors import Conflict, UsageError
 from cloudbaker.settings import Settings
 
 MOMENT = datetime(2026, 2, 3, 4, 5, 6, 789012, tzinfo=UTC)
@@ -94,17 +94,21 @@ def test_constants_of_a_statement_are_its_own(catalog):
 
 def test_a_pipeline_gives_the_same_and_its_errors_undo_everything(catalog):
     count = Statement(sa.select(sa.func.count()).select_from(s.outbox))
-    with catalog.core.write() as connection, pipelined(connection):
+
+    def good(connection: sa.Connection) -> tuple[object, ...]:
         many(connection, s.outbox, [row(), row()])
-        assert count.run(connection).one() == (2,)
+        found = count.run(connection).one()
         audit(connection, MOMENT, who="x", action="y", subject="z", tenant="t")
+        return found
 
     def twice(connection: sa.Connection) -> None:
-        with pipelined(connection):
-            many(connection, s.outbox, [row()])
-            many(connection, s.projects, [{"created_at": MOMENT, "tenant": "t", "project": "p"}] * 2)
+        many(connection, s.outbox, [row()])
+        many(connection, s.projects, [{"created_at": MOMENT, "tenant": "t", "project": "p"}] * 2)
 
-    with pytest.raises(Exception, match="CB6101"):
-        catalog.core.transact(twice)
+    assert catalog.core.transact(good, pipelined=True) == (2,)
+    with pytest.raises(Conflict):
+        catalog.core.transact(twice, pipelined=True)
+    with pytest.raises(ZeroDivisionError):
+        catalog.core.transact(lambda connection: [good(connection), 1 / 0], pipelined=True)
     with catalog.core.read() as connection:
         assert count.run(connection).one() == (2,)
