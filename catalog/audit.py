@@ -206,9 +206,9 @@ def verify(core: Core, published: Mapping[int, Printed] | None, *, anchors: Iter
         for row in old:
             if row.seq in missing:
                 compared += 1
-                if missing.pop(row.seq)[2] != _digest(row._mapping):
+                if missing.pop(row.seq)[2] != _digest(row._asdict()):
                     unequal.append(Damage(row.tenant or "", 0, "published", _differs(row), row.seq))
-        chains = sorted({*ends, *kept, *connection.execute(sa.select(a.chain).distinct()).scalars()} - {None})  # type: ignore[type-var]
+        chains = sorted({*ends, *kept, *connection.execute(sa.select(a.chain).distinct()).scalars()} - {None})
         for chain in chains:
             walk = _Walk(chain, kept.get(chain, []))
             position = 0
@@ -220,7 +220,7 @@ def verify(core: Core, published: Mapping[int, Printed] | None, *, anchors: Iter
                     walk.step(row)
                     if row.seq in missing:
                         compared += 1
-                        if missing.pop(row.seq)[2] != _digest(row._mapping):
+                        if missing.pop(row.seq)[2] != _digest(row._asdict()):
                             unequal.append(Damage(chain, row.position, "published", _differs(row), row.seq))
                 if len(batch) < _BATCH:
                     break
@@ -258,7 +258,7 @@ class _Walk:
             kind = "removed" if row.position > expected else "inserted"
             which = f"{expected} to {row.position - 1}" if row.position - 1 > expected else f"{expected}"
             self._broken(expected, kind, f"position {which} is missing", None)
-        elif row.hash != audit_hash(row._mapping, self._hash):
+        elif row.hash != audit_hash(row._asdict(), self._hash):
             message = (
                 f"the row at position {row.position} ({row.who}: {row.action} {row.subject}) is not the one that was "
                 "written: its content, or the hash before it, was changed"

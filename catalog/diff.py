@@ -71,16 +71,16 @@ class VersionDiff:
 
     def rows(self) -> list[tuple[str, str, Any, Any]]:
         """What changed as a table: kind, what, before, after."""
-        found: list[tuple[str, str, Any, Any]] = [
-            ("version", name, *(_short(v) if name in ("recipe_hash", "bake_key") else v for v in pair))
-            for name, pair in self.fields.items()
-        ]
+        found: list[tuple[str, str, Any, Any]] = []
+        for name, (before, after) in self.fields.items():
+            digest = name in ("recipe_hash", "bake_key")
+            found.append(("version", name, *((_short(before), _short(after)) if digest else (before, after))))
         found += [("tool", name, *pair) for name, pair in self.tools.items()]
         for kind, files in (("source", self.sources), ("artifact", self.artifacts)):
             for file in files:
                 if file.before_sha256 != file.after_sha256:
-                    before = _file(file.before_bytes, file.before_sha256)
-                    found.append((kind, file.name, before, _file(file.after_bytes, file.after_sha256)))
+                    old = _file(file.before_bytes, file.before_sha256)
+                    found.append((kind, file.name, old, _file(file.after_bytes, file.after_sha256)))
                 found += [("metric", f"{file.name}: {name}", *pair) for name, pair in file.metrics.items()]
         found += [("metric", name, *pair) for name, pair in self.metrics.items()]
         for kind, added, removed in (

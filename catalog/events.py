@@ -112,7 +112,8 @@ class Retries:
 
     def pause(self, attempts: int) -> timedelta:
         """Time until the next attempt, doubled each time. Jittered: a crowd that failed together does not return so."""
-        return min(self.most, self.first * 2 ** min(attempts - 1, 32)) * random.uniform(0.5, 1.0)
+        doubled: timedelta = self.first * 2 ** min(attempts - 1, 32)
+        return min(self.most, doubled) * random.uniform(0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,23 +290,23 @@ def _round(core: Core, sink: Sink, clock: Clock, retries: Retries, limit: int) -
     ]
     stopped: set[str] = set()
     for event in batch:
-        error = answer.get(event.seq)
+        refusal = answer.get(event.seq)
         if event.asset in stopped or event.seq not in answer:
             # Not tried, or not to be believed if the sink went on after a failure: it is told again, after that one.
             stopped.add(event.asset)
             outcome.parked += 1
             kept.append(_row(sink.name, event.seq, event.asset, attempts.get(event.seq, 0), now, ""))
-        elif error is None:
+        elif refusal is None:
             taken.append(event.seq)
             outcome.told += 1
         else:
             count = attempts.get(event.seq, 0) + 1
             dead = count >= retries.attempts
-            row = _row(sink.name, event.seq, event.asset, count, now + retries.pause(count), error[:1000])
+            row = _row(sink.name, event.seq, event.asset, count, now + retries.pause(count), refusal[:1000])
             kept.append({**row, "state": "dead" if dead else "waiting"})
             outcome.failed += 1
             outcome.died += dead
-            log.warning("event not delivered", sink=sink.name, seq=event.seq, attempt=count, dead=dead, error=error)
+            log.warning("event not delivered", sink=sink.name, seq=event.seq, attempt=count, dead=dead, error=refusal)
             if not dead:
                 stopped.add(event.asset)
 

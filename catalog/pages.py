@@ -75,6 +75,7 @@ class Order:
     def _read(self, cursor: str) -> list[Any]:
         kinds = [int if isinstance(column.type, sa.BigInteger) or _is_time(column) else str for column in self.columns]
         try:
+            values: list[Any]
             digest, *values = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)))
             if [type(value) for value in values] != kinds:
                 raise ValueError(values)
