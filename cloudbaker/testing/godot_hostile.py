@@ -620,11 +620,12 @@ def _binaries(s: Syntax) -> Iterator[_Payload]:
     honest["big-endian"] = rsrc(
         "Resource", [("script", SubRef("1", 0))], internals=[script], engine=engine, big_endian=True
     )
+    packable = rsrc("Resource", [("script", SubRef("1", 0))], internals=[script], engine=engine, to_pack=True)
     for kind in ("zstd", "deflate", "gzip", "fastlz"):
-        honest[f"rscc-{kind}"] = rscc(honest["rsrc"], kind)
+        honest[f"rscc-{kind}"] = rscc(packable, kind)
     opened = {"binary_resources": True}
     for name, data in honest.items():
-        load = ROOT + "thing.res" if name in ("rsrc", "rscc-zstd") else ""
+        load = ROOT + "thing.res" if name != "rscc-deflate" else ""  # no engine has it by default
         yield _Payload(f"binary-{name}", e, "script.property", lambda d=data: {"thing.res": d}, load, opened)
         yield _Payload(f"closed-{name}", e, "file.binary-resource", lambda d=data: {"thing.res": d})
     for extension in (

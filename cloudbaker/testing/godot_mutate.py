@@ -144,7 +144,7 @@ def _value(chance: random.Random, depth: int = 0) -> Value:
 
 def _binary(chance: random.Random) -> bytes:
     old = chance.random() < 0.3
-    scene = chance.random() < 0.3
+    scene, packing = chance.random() < 0.3, chance.random() < 0.3
     count = chance.randrange(1, 5)
     values = [("_bundled" if scene and not n else f"p{n}", _value(chance)) for n in range(count)]
     if old:
@@ -158,10 +158,11 @@ def _binary(chance: random.Random) -> bytes:
         big_endian=chance.random() < 0.2,
         inline_names=chance.random() < 0.2,
         uid=None if old or chance.random() < 0.5 else 5,
+        to_pack=packing,
     )
     for _ in range(chance.choices((0, 1, 2, 3), (1, 4, 2, 1))[0]):
         made = _number(chance, made) if chance.random() < 0.7 else _bytes(chance, made)
-    if chance.random() < 0.3:
+    if packing:
         packed = rscc(made, chance.choice(list(COMPRESSIONS)), block=chance.choice((64, 256, 4096)))
         if chance.random() < 0.5:
             packed = _number(chance, packed, before=64) if chance.random() < 0.5 else _bytes(chance, packed)

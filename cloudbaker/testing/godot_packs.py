@@ -249,11 +249,13 @@ def rsrc(
     inline_names: bool = False,
     header_type: str | None = None,
     tail: bytes = b"RSRC",
+    to_pack: bool = False,
 ) -> bytes:
     """A binary resource: formats 3 (Godot 3) and 5 (Godot 4) unless told otherwise.
 
     `internals` come before the main resource, in the order that the engine reads them; a `SubRef` names one by its id,
     an `ExtRef` the number of an external. `inline_names` puts names where they are used, not into the string table.
+    `to_pack`: for `rscc`, where offsets count from behind the magic.
     """
     old = engine[0] < 4
     form = format if format is not None else (3 if old else 5)
@@ -292,7 +294,7 @@ def rsrc(
             head.number("Q", int(rest[0]) if rest else (1 << 64) - 1)
     head.number("I", len(starts))
     paths = [f"local://{name}" for name in ids] + ["res://main.res"]
-    base = 4 + len(head.out) + sum(4 + len(path) + 1 + 8 for path in paths)
+    base = (0 if to_pack else 4) + len(head.out) + sum(4 + len(path) + 1 + 8 for path in paths)
     for path, start in zip(paths, starts, strict=True):
         head.string(path)
         head.number("Q", base + start)
@@ -303,7 +305,7 @@ COMPRESSIONS = {"fastlz": 0, "deflate": 1, "zstd": 2, "gzip": 3}
 
 
 def rscc(resource: bytes, compression: str = "zstd", *, block: int = 4096, total: int | None = None) -> bytes:
-    """A binary resource, compressed as the engine does it: the stream without its magic, in blocks."""
+    """A binary resource (made `to_pack`), compressed as the engine does it: without its magic, in blocks."""
     stream = resource.removeprefix(b"RSRC")
     size = len(stream) if total is None else total
     pieces = [stream[at : at + block] for at in range(0, len(stream) // block * block + 1, block)]

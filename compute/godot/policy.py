@@ -296,11 +296,11 @@ def _extended(data: dict[str, Any], seen: tuple[str, ...]) -> dict[str, Any]:
     parent = data.get("extends", "")
     if not parent:
         return data
-    if len(seen) > 8:
-        raise PolicyError(f"{seen[0]}: it extends itself, by way of {', '.join(seen[1:])}", origin=seen[0])
     text, origin = _text(parent)
-    if origin in seen:
+    if origin in seen and (_builtin() / f"{parent}.toml").is_file():
         text, origin = (_builtin() / f"{parent}.toml").read_text("utf-8"), f"policy {parent}"
+    if origin in seen:
+        raise PolicyError(f"{seen[0]}: it extends itself, by way of {', '.join((*seen[1:], origin))}", origin=seen[0])
     base = _extended(tomllib.loads(text), (*seen, origin))
     merged = {**base, **data}
     for key in ("limits", "shaders", "animations", "files", "numbers"):

@@ -33,6 +33,9 @@ def check_shader(code: str, rules: Shaders) -> Iterator[Problem]:
     if len(code.encode()) > rules.bytes:
         yield "shader.too-large", 1, f"it has {len(code.encode()):,} bytes, the limit is {rules.bytes:,}"
         return
+    if split := re.search(r"\w\\\r?\n\w", code):
+        # One word or two? Readers differ.
+        yield "shader.include", code.count("\n", 0, split.start()) + 1, "a backslash divides a word"
     text = _CONTINUED.sub(" ", _COMMENT.sub(lambda m: " " + "\n" * m[0].count("\n"), code))
     for match in _DIRECTIVE.finditer(text):
         line = text.count("\n", 0, match.start()) + 1

@@ -121,11 +121,14 @@ def parse_binary(
         limits = limits or BinaryLimits()
         view = memoryview(data).cast("B")
         magic = bytes(view[:4])
-        if magic == compression.MAGIC:
+        packed = magic == compression.MAGIC
+        if packed:
             view = memoryview(compression.unpack_rscc(view, limit=limits.bytes, magic=MAGIC))
         elif magic != MAGIC:
             raise ResourceError("binary.bad-magic", f"the file begins with {quote(magic)}")
         reader = _Reader(view, limits, resource, report)
+        # The engine counts from the beginning of the stream, which in a compressed file has no magic.
+        reader.shift = len(MAGIC) if packed else 0
         reader.read()
         read_bundles(resource, lambda code, message, place: report(code, message, resource.where(place)))
     except ResourceError as error:
@@ -163,6 +166,8 @@ class _Reader:
         self.sub_ids: list[str] = []
         self.lookup: dict[str, str] = {}
         self.values = 0
+        self.shift = 0
+        """What to add to the offsets of the table."""
 
     def error(self, code: str, message: str, place: int | None = None) -> ResourceError:
         """An error after which nothing more can be read."""
@@ -240,7 +245,8 @@ class _Reader:
             kind, path = self.string(), self.string()
             uid = int(self.take("Q")) if flags & _UIDS else _NO_UID
             self.resource.external.append(ExtResource(str(index), kind, path, _uid(uid), place))
-        table = [(self.string(), int(self.take("Q"))) for _ in range(self.count("internals", 12, self.limits.strings))]
+        count = self.count("internals", 12, self.limits.strings)
+        table = [(self.string(), int(self.take("Q")) + self.shift) for _ in range(count)]
         if not table:
             raise self.error("binary.structure", "there is no resource in the file")
         self.body(table, named=bool(flags & _NAMED_IDS))

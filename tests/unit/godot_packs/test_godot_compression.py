@@ -17,7 +17,8 @@ from cloudbaker.compute.godot.resources.compression import unpack_fastlz, unpack
 from cloudbaker.compute.godot.resources.tree import ResourceError
 from cloudbaker.testing.godot_packs import COMPRESSIONS, fastlz, numbers, rscc, rsrc
 
-RESOURCE = rsrc("Resource", [("a", "text " * 500), ("b", numbers("PackedByteArray", *([7] * 3000)))])
+PROPERTIES = [("a", "text " * 500), ("b", numbers("PackedByteArray", *([7] * 3000)))]
+RESOURCE = rsrc("Resource", PROPERTIES, to_pack=True)
 
 
 def refused(data: bytes, code: str, *, limit: int = 1 << 20) -> None:
@@ -31,7 +32,9 @@ def refused(data: bytes, code: str, *, limit: int = 1 << 20) -> None:
 def test_what_was_packed_comes_back(compression: str, block: int) -> None:
     packed = rscc(RESOURCE, compression, block=block)
     assert unpack_rscc(packed, limit=1 << 20, magic=b"RSRC") == RESOURCE
-    assert parse_binary(packed).properties == parse_binary(RESOURCE).properties
+    assert [(p.name, p.value) for p in parse_binary(packed).properties] == [
+        (p.name, p.value) for p in parse_binary(rsrc("Resource", PROPERTIES)).properties
+    ]
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
