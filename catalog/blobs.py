@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import sqlalchemy as sa
+
+from cloudbaker.catalog import schema as s
+from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.stores import ObjectStore
-from cloudbaker.errors import StoreDamaged, StoreError
+from cloudbaker.errors import NotFound, StoreDamaged, StoreError
 from cloudbaker.model import Blob
 
 
@@ -24,3 +30,22 @@ def open_verified(store: ObjectStore, blob: Blob, *, verify: bool) -> bytes:
             key=blob.storage_key,
         )
     return data
+
+
+@contextmanager
+def explained(core: Core, blob: Blob) -> Iterator[None]:
+    """Where bytes are not there because they were given up, the `NotFound` says so, and what to do."""
+    try:
+        yield
+    except NotFound as error:
+        d = s.deletions.c
+        with core.read() as connection:
+            found = connection.execute(sa.select(d.created_at).where(d.storage_key == blob.storage_key)).scalar()
+        if found is None:
+            raise
+        raise NotFound(
+            f"the bytes of {blob.storage_key} were given up on {found:%Y-%m-%d}, when no version that is not deleted "
+            "referred to them: choose another version, or bake the asset again from a copy of your own",
+            key=blob.storage_key,
+            deleted_at=found.isoformat(),
+        ) from error

@@ -20,7 +20,7 @@ from cloudbaker.catalog import retention as _retention
 from cloudbaker.catalog import runs as _runs
 from cloudbaker.catalog import usage as _usage
 from cloudbaker.catalog import versions as _versions
-from cloudbaker.catalog.blobs import open_verified
+from cloudbaker.catalog.blobs import explained, open_verified
 from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.pages import Page
 from cloudbaker.catalog.publish import publish as _publish
@@ -166,7 +166,8 @@ class Catalog:
 
     def open_blob(self, blob: Blob) -> BinaryIO:
         """The blob's bytes as a file, not verified. Raises `NotFound`, `StoreError`."""
-        return self.store.open(blob.storage_key)
+        with explained(self.core, blob):
+            return self.store.open(blob.storage_key)
 
     def blob_path(self, blob: Blob) -> Path | None:
         """The file that the blob is, for tools that want a path; read only. None where the store has no files."""
@@ -174,7 +175,8 @@ class Catalog:
 
     def read_blob(self, blob: Blob, *, verify: bool = True) -> bytes:
         """All of the blob's bytes, its hash checked. Raises `NotFound`, `StoreError` for damage."""
-        return open_verified(self.store, blob, verify=verify)
+        with explained(self.core, blob):
+            return open_verified(self.store, blob, verify=verify)
 
     # ---- runs
 

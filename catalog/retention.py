@@ -242,7 +242,7 @@ def _dereference(connection: Connection, asset: AssetRef, numbers: Sequence[int]
         keys = sa.select(c.storage_key).where(c.asset == str(asset), c.number.in_(numbers))
         counts.update(connection.execute(keys).scalars())
     b = s.blobs.c
-    rows: list[sa.Row[Any]] = []
+    rows: list[Any] = []
     for some in chunks(sorted(counts)):  # by key: nobody locks the same blobs crosswise
         locked = sa.select(b.storage_key, b.zone, b.size_bytes, b.refcount).where(b.storage_key.in_(some))
         rows += connection.execute(locked.order_by(b.storage_key).with_for_update()).all()

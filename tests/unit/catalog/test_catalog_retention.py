@@ -45,8 +45,11 @@ def test_a_deleted_version_is_still_known_and_its_bytes_go_with_the_next_clean_u
     assert catalog.find_version(helmet, before.bake_key) is None
     clock.later(hours=25)
     assert {i.kind for i in catalog.gc(plan=False).items} == {"unreferenced"}
-    with pytest.raises(NotFound):
-        catalog.read_blob(before.artifacts[0].blob)
+    for read in (catalog.read_blob, catalog.open_blob):
+        with pytest.raises(NotFound, match="were given up on .*: choose another version"):
+            read(before.artifacts[0].blob)
+    with pytest.raises(NotFound, match="no object"):
+        catalog.read_blob(replace(before.artifacts[0].blob, storage_key="vault/acme/never"))
     assert catalog.read_blob(catalog.get_version(helmet, 2).artifacts[0].blob)
     deleted = catalog.sql("SELECT who, subject, why FROM audit WHERE action = 'delete-version'").fetchall()
     assert deleted == [("ada", f"{helmet}@1", "a wrong texture")]

@@ -109,6 +109,19 @@ def test_hold_and_delete(cli, stored):
     assert "ended before it begins" in cli("hold", "acme/robots/helmet", "--until", "2020-01-01", code=2)
 
 
+def test_what_is_exported_is_a_transfer_and_what_is_deleted_is_not_exported(cli, stored, tmp_path):
+    cli("export", "acme/robots/helmet", str(tmp_path / "out.zip"))
+    cli("export", "acme/robots/helmet", str(tmp_path / "out"), "--version", "1")
+    size = sum(path.stat().st_size for path in [tmp_path / "out.zip", *(tmp_path / "out").iterdir()])
+    [row] = [row for row in cli("usage", "--by", "subject", "--json") if row["kind"] == "transfer"]
+    assert (row["subject"], float(row["amount"])) == ("out", size / 10**9)
+    cli("delete", "acme/robots/helmet", "1", "--why", "x", "--yes")
+    assert "choose another version" in cli(
+        "export", "acme/robots/helmet", str(tmp_path / "no"), "--version", "1", code=2
+    )
+    assert not (tmp_path / "no").exists()
+
+
 def test_a_deletion_is_asked_for(cli, stored, monkeypatch):
     monkeypatch.setattr(click, "confirm", lambda *_, **__: (_ for _ in ()).throw(click.Abort()))
     cli("delete", "acme/robots/helmet", "1", "--why", "x", code=130)
