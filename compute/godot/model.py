@@ -16,11 +16,13 @@ from typing import Any
 
 from cloudbaker.compute.gltf import optimize
 from cloudbaker.compute.gltf.decompress import decompress
-from cloudbaker.compute.gltf.document import Bytes, Document
+from cloudbaker.compute.gltf.document import Bytes, Document, DocumentError
+from cloudbaker.compute.gltf.glb import GlbError
 from cloudbaker.compute.gltf.prune import drop_unused
 from cloudbaker.compute.gltf.references import WEBP
 from cloudbaker.compute.gltf.textures import encodable_images
 from cloudbaker.compute.job import Inputs, JobResult, Params
+from cloudbaker.model import Finding, Severity, to_json
 
 _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 _STRICTNESS = {"color": 0, "data": 1, "normal": 2}
@@ -42,9 +44,19 @@ def model_job(inputs: Inputs, params: Params) -> JobResult:
 
     Input ``model.glb`` (self-contained); params ``name`` (of the model's file: textures are named after it) and
     ``lods`` (the recipe's, empty where the engine makes its own). Files: ``model.glb``, ``lod1.glb`` … and
-    ``texture-<n>``; value: ``{"variants", "textures": [{name, file, slot_class, bytes}], "losses"}``.
-    Raises `GlbError` or `DocumentError` on damage.
+    ``texture-<n>``; value: ``{"variants", "textures": [{name, file, slot_class, bytes}], "losses", "findings"}``.
+    A model that can't be read whole (a buffer in another file, a damaged payload) is a finding, and gives no files.
     """
+    try:
+        return _made(inputs, params)
+    except (GlbError, DocumentError) as error:
+        finding = Finding(
+            "godot.model", Severity.ERROR, "", f"the model can't be read: {error}", "export it as one .glb"
+        )
+        return JobResult({"variants": [], "textures": [], "losses": [], "findings": [to_json(finding)]})
+
+
+def _made(inputs: Inputs, params: Params) -> JobResult:
     plain = decompress(inputs[optimize.MAIN])
     made = optimize.assemble_job(
         {optimize.MAIN: memoryview(plain)}, {"meshes": {"compression": "none"}, "lods": params.get("lods", [])}
@@ -64,7 +76,7 @@ def model_job(inputs: Inputs, params: Params) -> JobResult:
         row = {"name": name, "file": f"texture-{number}", "slot_class": slots[name], "bytes": len(content)}
         rows.append(row)
     return JobResult(
-        {"variants": made.value["variants"], "textures": rows, "losses": made.value["losses"]},
+        {"variants": made.value["variants"], "textures": rows, "losses": made.value["losses"], "findings": []},
         files,
     )
 

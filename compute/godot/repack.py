@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from cloudbaker.compute.godot import godot3, godot4
@@ -45,22 +45,27 @@ def repack(
     mod: str,
     *,
     sources: set[str],
+    others: Collection[str] = (),
     vram: Mapping[str, bytes | memoryview] | None = None,
 ) -> Repacked:
     """The files of an exported pack, moved under ``mods/<mod>/``.
 
-    `sources` are the files of the project that must be in it (below the mod's folder), imported or as they are. `vram`
+    `sources` are the files of the project that must be in it (below the mod's folder), imported or as they are;
+    `others` the mods that were baked in the same project, whose files are left to them. `vram`
     gives textures of our own instead of the engine's: source path → ``.ctex``.
     """
     adapter = godot3 if pack.engine[0] == 3 else godot4
     home, result = f"mods/{mod}/", Repacked()
     entries = {entry.path.removeprefix(RES): entry for entry in pack.entries}
+    strangers = tuple(f"mods/{other}/" for other in others if other != mod)
     moved: dict[str, str] = {}
     for path, entry in entries.items():
         if path in adapter.DROPPED:
             continue
         if path.startswith(adapter.IMPORTED):
             moved[path] = f"{home}{BAKED}/{path.rsplit('/', 1)[1]}"
+        elif path.startswith(strangers):
+            continue
         elif not path.startswith(home):
             result.findings.append(
                 _finding(
@@ -124,8 +129,8 @@ def repack(
 def repack_job(inputs: Inputs, params: Params) -> JobResult:
     """Move an exported pack to its place.
 
-    Inputs ``pack`` and the textures of our own; params ``mod``, ``sources`` (paths), ``format`` and ``engine`` of the
-    pack to write, ``vram`` (``{source: input}``). Value: ``{"files": [{path, bytes, sha256}], "findings",
+    Inputs ``pack`` and the textures of our own; params ``mod``, ``sources`` (paths), ``others`` (mods),
+    ``format`` and ``engine`` of the pack to write, ``vram`` (``{source: input}``). Value: ``{"files": [{path, bytes, sha256}], "findings",
     "unstable"}``; the file ``mod.pck``, which is left out where a finding is an error.
     """
     try:
@@ -136,7 +141,8 @@ def repack_job(inputs: Inputs, params: Params) -> JobResult:
         )
         return JobResult({"files": [], "findings": [to_json(finding)], "unstable": []})
     vram = {path: inputs[key] for path, key in params.get("vram", {}).items()}
-    made = repack(pack, params["mod"], sources=set(params["sources"]), vram=vram)
+    others = params.get("others", ())
+    made = repack(pack, params["mod"], sources=set(params["sources"]), others=others, vram=vram)
     value = {
         "files": [
             {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -81,9 +81,9 @@ def _policy(recipe: Recipe, tenant: str) -> Policy:
 def _tools() -> Mapping[str, str]:
     import soundfile
 
-    libraries = ("meshoptimizer", "numpy", "soundfile", "mutagen", "astc-encoder-py")
+    libraries = ("soundfile", "mutagen", "astc-encoder-py")
     return {
-        "cloudbaker-bake": versions()["cloudbaker-bake"],
+        **versions(),
         "cloudbaker-godot": REVISION,
         "libsndfile": soundfile.__libsndfile_version__,
         **{name: version(name) for name in libraries},
@@ -245,6 +245,9 @@ class _Made:
 
 def _model(path: str, outcome: Outcome, files: dict[str, bytes], made: _Made) -> None:
     """Put a model, its levels of detail and its textures into the mod."""
+    made.findings += [replace(finding, place=made.home + path) for finding in findings_of(outcome.value["findings"])]
+    if "model.glb" not in outcome.files:
+        return
     folder, stem = path[: path.rfind("/") + 1], path.rsplit(".", 1)[0]
     files[path] = outcome.files["model.glb"]
     made.imports.append(Import(path, "model"))

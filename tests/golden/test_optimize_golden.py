@@ -53,7 +53,7 @@ def baked(name: str, recipe: str) -> dict[str, str]:
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="hashes are of x86-64: others round floats differently")
-@pytest.mark.parametrize("recipe", recipe_names())
+@pytest.mark.parametrize("recipe", [name for name in recipe_names() if load_recipe(name).target == "web"])
 def test_bytes_are_those_of_the_last_revision(recipe):
     path = HERE / f"{recipe}.json"
     golden = json.loads(path.read_text("utf-8")) if path.exists() else {}

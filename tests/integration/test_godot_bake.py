@@ -10,7 +10,8 @@ import pytest
 
 import cloudbaker as cb
 from cloudbaker.compute.godot.engines import Engine, find_engine
-from cloudbaker.compute.godot.pck import read_pck
+from cloudbaker.compute.godot.pck import read_pck, write_pck
+from cloudbaker.compute.sandbox import Sandbox
 from cloudbaker.errors import CloudBakerError, ContentRejected, EngineMissing
 from cloudbaker.model import Role, RunState, Version
 from cloudbaker.settings import settings
@@ -147,6 +148,45 @@ def test_a_script_is_rejected_before_any_engine_starts(mod: Path, monkeypatch: p
     places = " ".join(f["place"] for f in caught.value.facts["findings"])
     assert "run.gd" in places
     assert "inline.tres" in places  # the scan went on
+
+
+def test_a_pack_of_sources_bakes_like_its_folder(mod: Path, tmp_path: Path) -> None:
+    engine_or_skip("godot-3")
+    pack = tmp_path / "demo.pck"
+    write_pck({f"mods/demo/{name}": data for name, data in demo_mod().items()}, pack, format=1, engine=(3, 2, 3))
+    versions = [bake(mod, "godot-3").version]
+    versions += [cb.bake(pack, asset="mods/pack", recipe="godot-3", mode="direct", previews=False).version]
+    assert pack_of(versions[0]) == pack_of(versions[1])
+
+
+def test_a_rebake_item_in_a_worker_uses_its_own_engine(mod: Path, sandbox: Sandbox, home: Path) -> None:
+    from cloudbaker.flows.item import bake_item
+    from cloudbaker.tasks.plan import item_json
+
+    engine_or_skip("godot-3")
+    bake(mod, "godot-3", channel="live")
+    (item,) = cb.plan(recipe="godot-4").items if _has("godot-4") else cb.plan(recipe="godot-3").items or (None,)
+    if item is None:
+        pytest.skip("there is no second engine to bake for")
+    context = {"settings": settings().model_dump_json(), "created_by": "test", "run_id": "parent"}
+    row = bake_item(sandbox, item_json(item), context)
+    assert (row["state"], row["version"], row["findings"]) == ("completed", 2, [])
+
+
+def _has(name: str) -> bool:
+    try:
+        find_engine(name, settings())
+    except EngineMissing:
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_bytes(mod: Path) -> None:
+    engine_or_skip("godot-3")
+    here = bake(mod, "godot-3").version
+    there = cb.bake(mod, asset="mods/ray", recipe="godot-3", mode="ephemeral", previews=False).version
+    assert pack_of(here) == pack_of(there)
 
 
 def test_a_missing_engine_says_how_to_get_it(mod: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -126,3 +126,21 @@ def test_our_own_texture_takes_the_engines_place() -> None:
     assert contents[".baked/hull.png-def.s3tc.ctex"] == b"GST2 astc"
     assert b'path="res://mods/demo/.baked/hull.png-def.s3tc.ctex"' in contents["hull.png.import"]
     assert b"s3tc=" not in contents["hull.png.import"]
+
+
+def test_mods_of_one_project_are_taken_apart() -> None:
+    other = {
+        ".import/icon.png-xyz.stex": b"their picture",
+        "mods/other/icon.png.import": b'[remap]\n\nimporter="texture"\npath="res://.import/icon.png-xyz.stex"\n',
+    }
+    pack = exported(3, **other)
+    packs = {}
+    for mod, sources in (("demo", ["icon.png", "hull.png", "manifest.tres"]), ("other", ["icon.png"])):
+        result = job(3, pack, mod=mod, sources=sources, others=["demo", "other"])
+        assert result.value["findings"] == []
+        packs[mod] = read_pck(result.files["mod.pck"])
+    assert all(e.path.startswith("res://mods/demo/") for e in packs["demo"].entries)
+    assert {e.path for e in packs["other"].entries} == {
+        "res://mods/other/.baked/icon.png-xyz.stex",
+        "res://mods/other/icon.png.import",
+    }
