@@ -19,7 +19,8 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,7 +31,7 @@ from typing import Any
 import deltalake
 import pyarrow as pa
 import sqlalchemy as sa
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from sqlalchemy.engine import Connection
 
 from cloudbaker.catalog import schema as s
@@ -56,6 +57,7 @@ PROPERTIES = {
     "delta.deletedFileRetentionDuration": "interval 1 days",
     "delta.checkpointInterval": "50",
 }
+_AT_ONCE = 8
 _S3_SECONDS = 30
 """After which a request to the bucket is given up; delta-rs would go on for three minutes."""
 
@@ -106,10 +108,24 @@ class Tables:
 
     def open(self, name: str) -> deltalake.DeltaTable | None:
         """The table as it is now, None if there is none. A handle that is kept slows down to 250 ms a commit."""
-        uri = self.uri(name)
-        if not self.usable or not deltalake.DeltaTable.is_deltatable(uri, self.options):
+        if not self.usable:
             return None
-        return deltalake.DeltaTable(uri, storage_options=self.options)
+        try:  # and not `is_deltatable`, which holds the interpreter's lock while it waits for a bucket
+            return deltalake.DeltaTable(self.uri(name), storage_options=self.options)
+        except TableNotFoundError:
+            return None
+
+    def open_all(self, names: Sequence[str]) -> dict[str, deltalake.DeltaTable | None]:
+        """`open` of several, side by side where each waits for a network. Raises as `damaged` does."""
+
+        def opened(name: str) -> deltalake.DeltaTable | None:
+            with self.damaged(name):
+                return self.open(name)
+
+        if self.folder is not None:
+            return {name: opened(name) for name in names}
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="tables") as pool:
+            return dict(zip(names, pool.map(opened, names), strict=True))
 
     def create(self, name: str, schema: pa.Schema, *, partition_by: list[str] | None = None) -> None:
         """Create a table, if it is not there."""

@@ -184,10 +184,10 @@ class _Found:
         self.back: dict[sa.Table, int] = {}
         """Tables that a killed export left with more than the others, and the version to go back to."""
         cut = complete(tables) or {}
+        opened = tables.open_all([table.name for table in s.FACTS])
         for table in s.FACTS:
-            with tables.damaged(table.name):
-                delta = tables.open(table.name)
-                if delta is not None:
+            if (delta := opened[table.name]) is not None:
+                with tables.damaged(table.name):
                     self.deltas[table] = self._of_the_moment(table, delta, cut.get(table.name))
         if not self.deltas:
             raise NotFound(
@@ -297,7 +297,7 @@ def _respell(connection: Any, found: _Found) -> None:
     with connection.cursor() as cursor:
         for tenant, run_id, request in rows:
             digest = canonical_sha256(json.loads(request))
-            query = "UPDATE idempotency SET request_hash = ? WHERE tenant = ? AND key = ?"
+            query = "UPDATE idempotency SET request_hash = $1 WHERE tenant = $2 AND key = $3"
             cursor.execute(query, (digest, tenant, f"publish:{run_id}"))
 
 

@@ -1,24 +1,34 @@
 """Care of the published tables: what state they are in, compaction, snapshots, removal of what was replaced, repair.
 
-Compaction makes one sorted file (or some, of 256 MB) of each month's, so that a question about one asset reads a few
+Compaction makes one sorted file of each month's, so that a question about one asset reads a few
 row groups. Writers go on meanwhile: exporters that were overtaken look again, and rows are only moved, never changed.
 
-Two compactions of one table at once are kept apart by a ``txn`` action. deltalake 1.6 does not notice them: the second,
-begun on the same files, removed them once more and added its own, so that of 40 rows 70 were left (measured). Two
-transactions of one application, however, do conflict.
+Not by deltalake's own `optimize`: in 1.6 it leaves out what its `commit_properties` say and does not notice another one
+beside it. The second, begun on the same files, removed them once more and added its own: of 30 rows 60 were left
+(measured). Here the commit has no retries, so that it goes on top of the very snapshot in which its files were seen.
 """
 
 from __future__ import annotations
 
+import json
+import tempfile
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import deltalake
+import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pa_fs
+import pyarrow.parquet as pq
 import sqlalchemy as sa
 from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.fs import DeltaStorageHandler
+from deltalake.transaction import AddAction, RemoveAction
 
 from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.export import COMPLETE, export_alone, export_table
@@ -28,12 +38,13 @@ from cloudbaker.catalog.schema import FACTS
 from cloudbaker.catalog.tail import position
 from cloudbaker.errors import CatalogError, CloudBakerError, Conflict, NotFound, UsageError
 
-COMPACTION = "cloudbaker.compaction"
-"""Counts a table's compactions among its transaction identifiers."""
 SORTED_BY = ("asset", "run_id", "tenant", "storage_key", "seq")
 """A table is sorted by the first of these that it has; an asset's name begins with its tenant's."""
 ROW_GROUP = 100_000
 """Rows that are read at least: some 5 ms."""
+TRIES = 20
+_MEMORY = "1GB"
+"""Of sorting a month; what is more goes to the disk."""
 SHORTEST_RETENTION = timedelta(hours=1)
 """In a bucket, where no lock keeps the files of a commit under way from being taken for left-overs."""
 SNAPSHOTS = {
@@ -128,27 +139,67 @@ def _maintain(tables: Tables, table: sa.Table, *, plan: bool, compact: bool, ret
         if plan:
             after = before.num_rows - sum(_per_month(before)[month] - 1 for month in months)
             return TableWork(name, months, before.num_rows, after, len(_outdated(delta, retention)))
-        try:
-            for month in months:
-                compact_month(tables, table, month)
-        except CommitFailedError:
-            return TableWork(name, (), before.num_rows, before.num_rows, note="somebody else was compacting it")
+        months = tuple(month for month in months if compact_month(tables, table, month))
         delta = tables.open(name) or delta
         return TableWork(name, months, before.num_rows, _files(delta).num_rows, tidy(delta, retention))
 
 
-def compact_month(tables: Tables, table: sa.Table, month: str) -> None:
-    """One month of a table into one sorted file. Raises `CommitFailedError` if somebody else did just that."""
+def compact_month(tables: Tables, table: sa.Table, month: str) -> bool:
+    """One month of a table into one sorted file; False if there was nothing to do, or somebody else did it."""
     delta = tables.open(table.name)
     if delta is None:
-        return
+        return False
+    old = [file for file in _actions(delta) if file["partition.month"] == month]
+    if len(old) < 2:
+        return False
+    files = pa_fs.PyFileSystem(DeltaStorageHandler(tables.uri(table.name), tables.options))
+    added = _sorted_file(delta, table, month, files)
+    now = int(time.time() * 1000)
+    removed = [
+        RemoveAction(file["path"], False, now, file["size_bytes"], {"month": month})  # not a change of data
+        for file in old
+    ]
+    for _ in range(TRIES):
+        try:
+            delta.create_write_transaction(
+                [*removed, added],
+                "append",
+                delta.schema(),
+                partition_by=["month"],
+                commit_properties=deltalake.CommitProperties(max_commit_retries=0),
+            )
+            return True
+        except CommitFailedError:  # somebody published, or compacted
+            delta = tables.open(table.name)
+            if delta is None or not {file["path"] for file in old} <= {file["path"] for file in _actions(delta)}:
+                break
+    files.delete_file(added.path)
+    return False
+
+
+def _sorted_file(delta: deltalake.DeltaTable, table: sa.Table, month: str, files: pa_fs.FileSystem) -> AddAction:
+    """Write all rows of a month, in order; what the log is to say of the file."""
     key = next(name for name in SORTED_BY if name in table.c)
-    count = (delta.transaction_version(COMPACTION) or 0) + 1
-    delta.optimize.z_order(
-        [key],  # of one column: in its order
-        partition_filters=[("month", "=", month)],
-        writer_properties=_writer(),
-        commit_properties=deltalake.CommitProperties(app_transactions=[deltalake.Transaction(COMPACTION, count)]),
+    path = f"month={month}/part-00000-{uuid.uuid4()}-c000.zstd.parquet"
+    # By all columns that the table has, which may be more than this release knows.
+    data = delta.to_pyarrow_dataset().filter(pc.field("month") == month)
+    rows = 0
+    with (
+        tempfile.TemporaryDirectory(prefix="cloudbaker-compact-") as spill,
+        duckdb.connect(":memory:", config={"temp_directory": spill, "memory_limit": _MEMORY}) as duck,
+    ):
+        duck.execute("SET TimeZone = 'UTC'")
+        duck.register("rows", data)
+        # `seq` after the key: the same rows make the same file.
+        reader = duck.sql(f'SELECT * EXCLUDE (month) FROM rows ORDER BY "{key}", seq').to_arrow_reader(ROW_GROUP)
+        schema = pa.schema([f for f in data.schema if f.name != "month"])
+        with files.open_output_stream(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
+            for batch in reader:
+                writer.write_batch(batch.cast(schema), row_group_size=ROW_GROUP)
+                rows += batch.num_rows
+    [info] = files.get_file_info([path])
+    return AddAction(
+        path, info.size, {"month": month}, int(time.time() * 1000), False, json.dumps({"numRecords": rows})
     )
 
 
@@ -246,11 +297,13 @@ def repair(core: Core, tables: Tables, names: Sequence[str]) -> RepairReport:
 
 def _files(delta: deltalake.DeltaTable | None) -> pa.Table:
     """Size, rows and month of each of a table's files."""
-    names = ("size_bytes", "num_records", "partition.month")
-    if delta is None or not delta.file_uris():
-        return pa.table({name: pa.array([], type=pa.int64()) for name in names})
-    actions = pa.table(delta.get_add_actions(flatten=True))
-    return actions.select([name for name in names if name in actions.schema.names])
+    found = [] if delta is None else _actions(delta)
+    return pa.table({name: [file[name] for file in found] for name in ("size_bytes", "num_records", "partition.month")})
+
+
+def _actions(delta: deltalake.DeltaTable) -> list[dict[str, Any]]:
+    """What the log says of a table's files."""
+    return pa.table(delta.get_add_actions(flatten=True)).to_pylist() if delta.file_uris() else []
 
 
 def _per_month(files: pa.Table) -> Counter[str]:

@@ -155,14 +155,12 @@ def connect(core: Core, tables: Tables) -> duckdb.DuckDBPyConnection:
     if tables.usable and _long_tail(core, tables):
         export(core, tables)
     who = owner(core)
-    opened = {}
-    for table in s.FACTS:
-        with tables.damaged(table.name):
-            opened[table] = tables.open(table.name)
+    opened = tables.open_all([table.name for table in s.FACTS])
     parquet: dict[str, Any] = {}
     with core.read() as connection:
         tails = {}
-        for table, delta in opened.items():
+        for table in s.FACTS:
+            delta = opened[table.name]
             after = who.check(core, connection, table, delta)
             tails[table.name] = read_facts(core, connection, table, after=after)
             if delta is not None:
@@ -233,13 +231,10 @@ def _long_tail(core: Core, tables: Tables) -> bool:
     if sum(newest.values()) <= LONG_TAIL:  # however little is published: spares opening the Delta tables twice
         return False
     who, total = owner(core), 0
-    for table in s.FACTS:
-        with tables.damaged(table.name):
-            delta = tables.open(table.name)
-        with core.read() as connection:
-            after, at = who.check(core, connection, table, delta), position(core, table)
+    opened = tables.open_all([table.name for table in s.FACTS])
+    with core.read() as connection:
+        for table in s.FACTS:
+            after, at = who.check(core, connection, table, opened[table.name]), position(core, table)
             some = sa.select(sa.literal(1)).select_from(table).where(at > after).limit(LONG_TAIL).subquery()
             total += connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
-        if total > LONG_TAIL:
-            return True
-    return False
+    return total > LONG_TAIL
