@@ -129,9 +129,9 @@ def repack(
 def repack_job(inputs: Inputs, params: Params) -> JobResult:
     """Move an exported pack to its place.
 
-    Inputs ``pack`` and the textures of our own; params ``mod``, ``sources`` (paths), ``others`` (mods),
-    ``format`` and ``engine`` of the pack to write, ``vram`` (``{source: input}``). Value: ``{"files": [{path, bytes, sha256}], "findings",
-    "unstable"}``; the file ``mod.pck``, which is left out where a finding is an error.
+    Inputs ``pack`` and the textures of our own; params ``mod``, ``sources`` (paths), ``others`` (mods), ``format`` and
+    ``engine`` of the pack to write, ``vram`` (``{source: input}``). Value: ``{"files": [{path, bytes, sha256}],
+    "findings", "unstable"}``; the file ``mod.pck``, which is left out where a finding is an error.
     """
     try:
         pack = read_pck(inputs["pack"])
