@@ -68,7 +68,7 @@ class Webhook:
                 if answer.is_success:
                     return None
                 said = next(answer.iter_bytes(300), b"")[:300].decode("utf-8", "replace")
-                return f"answered {answer.status_code}: {' '.join(said.split())}"
+                return f"answered {answer.status_code}: {' '.join(said.split())}".removesuffix(": ")
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise SinkUnavailable(
                 f"the webhook {self.name} can't be reached: is its server up, and CLOUDBAKER_WEBHOOK_URL right?",
