@@ -30,12 +30,14 @@ MOST = 10_000
 class Page(list[T]):
     """A list of rows; `next` is the cursor of the page after it, None at the end. A table in a notebook."""
 
-    def __init__(self, rows: Iterable[T] = (), *, next: str | None = None) -> None:
+    def __init__(self, rows: Iterable[T] = (), *, next: str | None = None, columns: Sequence[str] = ()) -> None:
+        """`columns`: those of the table; all by default."""
         super().__init__(rows)
         self.next = next
+        self._columns = columns
 
     def _repr_html_(self) -> str:
-        return rows_html(self) + (f"<p>more: cursor={self.next!r}</p>" if self.next else "")
+        return rows_html(self, self._columns) + (f"<p>more: cursor={self.next!r}</p>" if self.next else "")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,11 +96,11 @@ def _is_time(column: sa.ColumnElement[Any]) -> bool:
     return isinstance(column.type, UtcTime)
 
 
-def rows_html(rows: Sequence[Any]) -> str:
+def rows_html(rows: Sequence[Any], columns: Sequence[str] = ()) -> str:
     """Dataclasses as a table for a notebook. Nothing of the content becomes markup."""
     if not rows:
         return "<p>nothing</p>"
-    names = [field.name for field in dataclasses.fields(rows[0])]
+    names = columns or [field.name for field in dataclasses.fields(rows[0])]
     return table_html(names, ([getattr(row, name) for name in names] for row in rows))
 
 

@@ -18,6 +18,8 @@ from cloudbaker.model import Artifact, AssetRef, Blob, Dependency, Finding, Loss
 
 VersionSort = Literal["newest", "oldest"]
 
+_COLUMNS = ("number", "channels", "created_at", "created_by", "recipe", "size_bytes", "change_note", "bake_key")
+"""Of a notebook's table of versions."""
 _CHUNK = 500
 """Values of one IN list; SQLite's default limit of variables is 32,766, older ones' 999."""
 
@@ -71,7 +73,7 @@ def versions(
     with core.read() as connection:
         found = connection.execute(order.page(query, limit=limit, cursor=cursor)).all()
         rows, after = order.cut(found, limit)
-        return Page(_load(connection, asset, rows), next=after)
+        return Page(_load(connection, asset, rows), next=after, columns=_COLUMNS)
 
 
 def projects(core: Core, tenant: str | None) -> Page[ProjectInfo]:
