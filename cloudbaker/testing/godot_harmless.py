@@ -38,6 +38,10 @@ class Harmless:
 _Maker = tuple[str, Callable[[], Files]]
 
 
+def _given(files: Files) -> Callable[[], Files]:
+    return lambda: files
+
+
 def _pick(s: Syntax, old: str, new: str) -> str:
     return old if s.major == 3 else new
 
@@ -45,7 +49,7 @@ def _pick(s: Syntax, old: str, new: str) -> str:
 def _models(s: Syntax) -> Iterator[_Maker]:
     yield "plain", lambda: {}
     for name in ("box", "animated", "skinned", "morphed", "lights"):
-        yield f"glb-{name}", lambda n=name: {f"{n}.glb": getattr(models, n)(), "main.tscn": _placed(s, f"{n}.glb")}
+        yield f"glb-{name}", _given({f"{name}.glb": getattr(models, name)(), "main.tscn": _placed(s, f"{name}.glb")})
     yield "gltf", lambda: {**_gltf_files(), "main.tscn": _placed(s, "prop/model.gltf")}
     yield (
         "glb-changed",
@@ -322,13 +326,15 @@ def _particles(s: Syntax) -> Iterator[_Maker]:
         slot = f"process_material = {s.sub(1)}\n" if not node.startswith("CPU") else f"mesh = {s.sub(2)}\n"
         yield (
             node.lower(),
-            lambda n=node, b=slot: {
-                "main.tscn": s.scene(
-                    s.root() + s.child(n, f"amount = 200\nlifetime = 3.0\n{b}"),
-                    s.sub_resource(material, 1, "gravity = Vector3( 0, -1, 0 )\nspread = 30.0\n"),
-                    s.sub_resource("QuadMesh", 2),
-                )
-            },
+            _given(
+                {
+                    "main.tscn": s.scene(
+                        s.root() + s.child(node, f"amount = 200\nlifetime = 3.0\n{slot}"),
+                        s.sub_resource(material, 1, "gravity = Vector3( 0, -1, 0 )\nspread = 30.0\n"),
+                        s.sub_resource("QuadMesh", 2),
+                    )
+                }
+            ),
         )
     yield (
         "particles-2d",
@@ -346,17 +352,19 @@ def _sounds(s: Syntax) -> Iterator[_Maker]:
     for name, data in (("wav", wav()), ("ogg", ogg()), ("mp3", b"\xff\xfb\x90\x64" + bytes(400)), ("flac", _flac())):
         yield (
             f"sound-{name}",
-            lambda n=name, d=data: {
-                f"bird.{n}": d,
-                "main.tscn": s.scene(
-                    s.root()
-                    + s.child(
-                        _pick(s, "AudioStreamPlayer3D", "AudioStreamPlayer3D"),
-                        f"stream = {s.ext(1)}\nautoplay = true\n{_pick(s, 'unit_db = 3.0', 'volume_db = 3.0')}\n",
+            _given(
+                {
+                    f"bird.{name}": data,
+                    "main.tscn": s.scene(
+                        s.root()
+                        + s.child(
+                            _pick(s, "AudioStreamPlayer3D", "AudioStreamPlayer3D"),
+                            f"stream = {s.ext(1)}\nautoplay = true\n{_pick(s, 'unit_db = 3.0', 'volume_db = 3.0')}\n",
+                        ),
+                        s.ext_resource("AudioStream", ROOT + f"bird.{name}", 1),
                     ),
-                    s.ext_resource("AudioStream", ROOT + f"bird.{n}", 1),
-                ),
-            },
+                }
+            ),
         )
 
 

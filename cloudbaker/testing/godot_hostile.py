@@ -83,6 +83,10 @@ class _Payload:
     policy: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _given(files: Files) -> Callable[[], Files]:
+    return lambda: files
+
+
 def marker_script(major: int, base: str = "Node") -> str:
     """A script that writes the marker as soon as anything has it."""
     if major == 3:
@@ -138,7 +142,7 @@ def _scripts(s: Syntax) -> Iterator[_Payload]:
         "key": f"{{{of}: 1}}",
     }
     for where, value in wrapped.items():
-        yield _Payload(f"object-in-{where}", e, "value.object", lambda v=value: _script_resource(s, f"{meta} = {v}"))
+        yield _Payload(f"object-in-{where}", e, "value.object", _given(_script_resource(s, f"{meta} = {value}")))
     yield _Payload(
         "object-in-attribute",
         e,
@@ -181,7 +185,7 @@ def _scripts(s: Syntax) -> Iterator[_Payload]:
             f"sub-{type.lower()}",
             e,
             "native.class" if type in ("GDNativeLibrary", "GDExtension") else "script.class",
-            lambda t=type: {"main.tscn": s.scene(s.root(), s.sub_resource(t, 1))},
+            _given({"main.tscn": s.scene(s.root(), s.sub_resource(type, 1))}),
         )
     if e == 4:
         yield _Payload(
@@ -201,9 +205,7 @@ def _scripts(s: Syntax) -> Iterator[_Payload]:
             ),
         )
         for name, value in (("callable", "Callable()"), ("signal", "Signal()"), ("rid", "RID(7)")):
-            yield _Payload(
-                f"value-{name}", 4, "value.callable", lambda v=value: _script_resource(s, f"metadata/x = {v}")
-            )
+            yield _Payload(f"value-{name}", 4, "value.callable", _given(_script_resource(s, f"metadata/x = {value}")))
 
 
 def _banned_classes(s: Syntax) -> Iterator[_Payload]:
@@ -237,7 +239,7 @@ def _banned_classes(s: Syntax) -> Iterator[_Payload]:
         ),
     }
     for type, code in nodes.items():
-        yield _Payload(f"node-{type.lower()}", e, code, lambda t=type: {"main.tscn": s.scene(s.root() + s.child(t))})
+        yield _Payload(f"node-{type.lower()}", e, code, _given({"main.tscn": s.scene(s.root() + s.child(type))}))
     resources = {
         "CryptoKey": "class.network",
         "AudioStreamMicrophone": "class.system",
@@ -265,7 +267,7 @@ def _banned_classes(s: Syntax) -> Iterator[_Payload]:
         ),
     }
     for type, code in resources.items():
-        yield _Payload(f"resource-{type.lower()}", e, code, lambda t=type: {"thing.tres": s.resource(t)})
+        yield _Payload(f"resource-{type.lower()}", e, code, _given({"thing.tres": s.resource(type)}))
     yield _Payload("unknown-class", e, "class.unknown", lambda: {"thing.tres": s.resource("GameSecrets")})
     yield _Payload("node-as-resource", e, "class.kind", lambda: {"thing.tres": s.resource(s.node)})
     yield _Payload(
@@ -361,12 +363,15 @@ def _references(s: Syntax) -> Iterator[_Payload]:
             f"ref-{name}",
             e,
             code,
-            lambda p=escaped: {
-                "main.tscn": s.scene(
-                    s.root(f"{'metadata/x' if e == 4 else '__meta__'} = {_held(s)}"), s.ext_resource("Resource", p, 1)
-                ),
-                "box.tres": s.resource(s.box),
-            },
+            _given(
+                {
+                    "main.tscn": s.scene(
+                        s.root(f"{('metadata/x' if e == 4 else '__meta__')} = {_held(s)}"),
+                        s.ext_resource("Resource", escaped, 1),
+                    ),
+                    "box.tres": s.resource(s.box),
+                }
+            ),
         )
     yield _Payload(
         "instance-outside",
@@ -559,9 +564,7 @@ def _game_scenes(s: Syntax) -> Iterator[_Payload]:
         "override": (place + '[node name="Lock" parent="X"]\nvisible = false\n', "scene.game-child"),
     }
     for name, (body, code) in bodies.items():
-        yield _Payload(
-            f"game-{name}", e, code, lambda b=body: {"main.tscn": s.scene(s.root() + b, lent)}, policy=policy
-        )
+        yield _Payload(f"game-{name}", e, code, _given({"main.tscn": s.scene(s.root() + body, lent)}), policy=policy)
     yield _Payload(
         "game-other-folder",
         e,
@@ -591,7 +594,7 @@ def _shaders(s: Syntax) -> Iterator[_Payload]:
             f"shader-{name}",
             e,
             finding,
-            lambda t=text: {"s.tres": s.resource("Shader", f'code = "{t}"')},
+            _given({"s.tres": s.resource("Shader", f'code = "{text}"')}),
             policy=policy,
         )
     file = "s.gdshader" if e == 4 else "s.shader"
@@ -626,8 +629,8 @@ def _binaries(s: Syntax) -> Iterator[_Payload]:
     opened = {"binary_resources": True}
     for name, data in honest.items():
         load = ROOT + "thing.res" if name != "rscc-deflate" else ""  # no engine has it by default
-        yield _Payload(f"binary-{name}", e, "script.property", lambda d=data: {"thing.res": d}, load, opened)
-        yield _Payload(f"closed-{name}", e, "file.binary-resource", lambda d=data: {"thing.res": d})
+        yield _Payload(f"binary-{name}", e, "script.property", _given({"thing.res": data}), load, opened)
+        yield _Payload(f"closed-{name}", e, "file.binary-resource", _given({"thing.res": data}))
     for extension in (
         "mesh",
         "material",
@@ -649,12 +652,12 @@ def _binaries(s: Syntax) -> Iterator[_Payload]:
             f"binary-as-{extension}",
             e,
             code,
-            lambda x=extension: {f"thing.{x}": honest["rsrc"]},
+            _given({f"thing.{extension}": honest["rsrc"]}),
             ROOT + f"thing.{extension}" if extension == "mesh" else "",
         )
     for extension in ("png", "tres", "ogg", "ttf", "txt"):
         yield _Payload(
-            f"binary-named-{extension}", e, "file.binary-resource", lambda x=extension: {f"thing.{x}": honest["rsrc"]}
+            f"binary-named-{extension}", e, "file.binary-resource", _given({f"thing.{extension}": honest["rsrc"]})
         )
     yield _Payload(
         "binary-external",
@@ -705,7 +708,7 @@ def _binaries(s: Syntax) -> Iterator[_Payload]:
             name,
             e,
             code,
-            lambda h=held, p=parts: {"evil.scn": rsrc("PackedScene", [("_bundled", h)], internals=p, engine=engine)},
+            _given({"evil.scn": rsrc("PackedScene", [("_bundled", held)], internals=parts, engine=engine)}),
             policy=opened,
         )
     yield _Payload("bundle-in-text", e, "class.network", lambda: {"thing.tres": _text_bundle(s)})
@@ -784,7 +787,7 @@ def _files(s: Syntax) -> Iterator[_Payload]:
         "old.escn": "file.extension",
         "drawing.svg": "file.extension",
     }.items():
-        yield _Payload(f"file-{path.strip('.').replace('/', '-')}", e, finding, lambda p=path: {p: code})
+        yield _Payload(f"file-{path.strip('.').replace('/', '-')}", e, finding, _given({path: code}))
     redirect = b'[remap]\nimporter="texture"\ntype="Resource"\npath="res://mods/oak/thing.tres"\n'
     thing = _script_resource(
         s, f"script = {s.sub(1)}", s.sub_resource("GDScript", 1, s.gdscript(marker_script(e, "Resource")))
@@ -821,10 +824,10 @@ def _files(s: Syntax) -> Iterator[_Payload]:
     }
     for index, (name, (data, finding)) in enumerate(binaries.items()):
         extension = ("png", "ogg", "ttf", "txt", "glb", "json")[index % 6]
-        yield _Payload(f"{name}-as-{extension}", e, finding, lambda d=data, x=extension: {f"a.{x}": d})
+        yield _Payload(f"{name}-as-{extension}", e, finding, _given({f"a.{extension}": data}))
     for extension in ("dll", "so", "dylib", "so.1.2", "exe", "wasm"):
         finding = "file.native"
-        yield _Payload(f"library-{extension}", e, finding, lambda x=extension: {f"lib.{x}": b"\x7fELF" + bytes(60)})
+        yield _Payload(f"library-{extension}", e, finding, _given({f"lib.{extension}": b"\x7fELF" + bytes(60)}))
 
 
 def _media(s: Syntax) -> Iterator[_Payload]:
@@ -852,7 +855,7 @@ def _media(s: Syntax) -> Iterator[_Payload]:
         "game": "res://core.png",
     }
     for name, uri in uris.items():
-        yield _Payload(f"glb-uri-{name}", e, "gltf.uri-in-glb", lambda u=uri: {"a.glb": _glb_with(u)})
+        yield _Payload(f"glb-uri-{name}", e, "gltf.uri-in-glb", _given({"a.glb": _glb_with(uri)}))
     yield _Payload("gltf-uri-up", e, "gltf.uri-traversal", lambda: {"a.gltf": _gltf("../../core.bin")})
     yield _Payload("gltf-uri-web", e, "gltf.uri-external", lambda: {"a.gltf": _gltf("https://example.invalid/b.bin")})
     yield _Payload("gltf-missing", e, "intake.missing-file", lambda: {"a.gltf": _gltf("b.bin")})
@@ -910,7 +913,7 @@ def _manifests(s: Syntax) -> Iterator[_Payload]:
         "tags": ({"tags": '["<b>"]'}, "manifest.field"),
     }
     for name, (fields, code) in changes.items():
-        yield _Payload(f"manifest-{name}", e, code, lambda f=fields: {"manifest.tres": s.manifest(**f)})
+        yield _Payload(f"manifest-{name}", e, code, _given({"manifest.tres": s.manifest(**fields)}))
     script = s.sub_resource("GDScript", 1, s.gdscript(marker_script(e, "Resource")))
     yield _Payload(
         "manifest-script",
