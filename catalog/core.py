@@ -595,6 +595,12 @@ class Catalog:
 
         return maintain(self.core, self.published, plan=plan, compact=compact, retention=retention, progress=progress)
 
+    def tables_due(self, every: timedelta) -> bool:
+        """Whether `maintain_tables` was not done for this long."""
+        from cloudbaker.catalog.tables import due
+
+        return due(self.published, self._clock() - every)
+
     def repair_tables(self, names: Sequence[str] = ()) -> RepairReport:
         """Put published tables aside (all, if none is named) and publish them anew from the core, which has every row.
 
@@ -624,13 +630,13 @@ class Catalog:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> list[Metered]:
-        """What was used from `since` (else: ever) to `until` (else: now), by kind and by what `by` names.
+        """What was used from `since` (else: ever) to `until` (at most: now), by kind and by what `by` names.
 
         Storage is integrated exactly: so many bytes for so many microseconds. Raises `UsageError` for a time without
         zone.
         """
         with self.connect() as duck:
-            return _usage.metered(duck, tenant=tenant, by=by, since=since, until=until or self._clock())
+            return _usage.metered(duck, tenant=tenant, by=by, since=since, until=until, now=self._clock())
 
     def cost(
         self,
@@ -690,7 +696,7 @@ class Catalog:
         """Delete a version for good; False if it was deleted before.
 
         The catalog keeps all it knows of it, with a tombstone. Its bytes go with the next clean-up, except those that
-        other versions share. Raises `NotFound`, and `Conflict` while a channel points at it, a hold covers it, or a
+        other versions share. Raises `NotFound`, and `InUse` while a channel points at it, a hold covers it, or a
         version that is not deleted is pinned to it.
         """
         return _retention.delete_version(self.core, asset, number, self._clock(), by=by, why=why)

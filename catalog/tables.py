@@ -16,7 +16,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import deltalake
@@ -262,6 +262,18 @@ def _replace(tables: Tables, name: str, data: pa.Table) -> None:
 
 def _writer() -> deltalake.WriterProperties:
     return deltalake.WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP)
+
+
+def due(tables: Tables, before: datetime) -> bool:
+    """Whether the snapshots are older than that, or not there."""
+    name = f"snapshots/{next(reversed(SNAPSHOTS))}"
+    try:
+        with tables.damaged(name):
+            delta = tables.open(name)
+            written = [file["modification_time"] for file in _actions(delta)] if delta is not None else []
+    except CatalogError:
+        return True  # damaged: written anew
+    return max(written, default=0) < before.timestamp() * 1000
 
 
 # ---- repair

@@ -18,6 +18,7 @@ from prefect.flows import Flow
 from cloudbaker.flows import launch
 from cloudbaker.flows.bake import bake
 from cloudbaker.flows.clean_up import clean_up
+from cloudbaker.flows.publish_tables import publish_tables
 from cloudbaker.flows.rebake import rebake
 
 WORK_POOL = "cloudbaker"
@@ -52,6 +53,8 @@ DEPLOYMENTS = (
     Deployment(rebake, concurrency_limit=1, schedule=Schedule("weekly", "0 3 * * 0", active=False)),
     # On by itself: a policy of retention that nobody carries out would be a promise that is not kept.
     Deployment(clean_up, concurrency_limit=1, schedule=Schedule("nightly", "30 2 * * *", active=True)),
+    # On by itself: what is not published is read from the core by each question, and is in no table if that is lost.
+    Deployment(publish_tables, concurrency_limit=1, schedule=Schedule("often", "*/10 * * * *", active=True)),
 )
 """What a service serves."""
 

@@ -42,5 +42,5 @@ def test_every_kind_of_clean_up_is_described(page):
     table = page.split("## Clean-up")[1].split("## Speed")[0]
     documented = inspect.getsource(records.GcItem)
     kinds = set(re.findall(r"``([a-z-]+)``", documented))
-    assert len(kinds) == 8
+    assert len(kinds) == 9
     assert set(re.findall(r"^\| `([a-z-]+)` \|", table, flags=re.MULTILINE)) == kinds
