@@ -51,7 +51,7 @@ RULES: dict[str, Rule] = {
     "text.syntax": Rule("the text is none that the engine reads", _SAVE),
     "text.too-deep": Rule("values are nested too deeply", "flatten the value"),
     "text.too-large": Rule("the text, or one of its names, is too long, or it holds too many values", _SMALLER),
-    "text.ambiguous": Rule("engines, or versions of one, read this in different ways", _SAVE),
+    "text.ambiguous": Rule("engines read this in different ways, or as nobody can have meant it", _SAVE),
     "text.structure": Rule("sections are missing, doubled or out of order", _SAVE),
     # --- binary resources
     "binary.bad-magic": Rule("the file does not begin with RSRC or RSCC", _SAVE),

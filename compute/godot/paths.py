@@ -21,7 +21,6 @@ MAX_NAME_BYTES = 255
 """Of one part of a path: what file systems hold."""
 
 _SCHEME = re.compile(r"([A-Za-z0-9]+)://")
-_DRIVE = re.compile(r"[^/]*?:[/\\]")
 
 
 class PathKind(StrEnum):
@@ -83,7 +82,8 @@ def canonical(path: str, base: str = RES, engine: int = 4) -> Resolved:
 def simplify(path: str, engine: int = 4) -> str:
     """``String::simplify_path``: ``\\`` to ``/``, no empty parts, no ``.``, ``..`` taken up.
 
-    Godot 3 and 4.0 to 4.2 drop a ``..`` that has nothing before it; later ones keep it. Both are outside of any mod.
+    Engines up to 4.6 drop a ``..`` that has nothing before it, later ones keep it. For Godot 4 it is kept here, so that
+    a path that means two things is inside of nothing.
     """
     drive, rest = _split_drive(path, engine)
     parts: list[str] = []
@@ -112,8 +112,11 @@ def _split_drive(path: str, engine: int) -> tuple[str, str]:
                 return scheme, path[len(scheme) :]
     if path.startswith(("/", "\\")):
         return path[:1], path[1:]
-    if match := _DRIVE.match(path):
-        return match[0], path[match.end() :]
+    at = path.find(":/")
+    if at < 0:
+        at = path.find(":\\")
+    if 0 <= at < path.find("/"):  # with backslashes alone it is no drive
+        return path[: at + 2], path[at + 2 :]
     return "", path
 
 

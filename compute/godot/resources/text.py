@@ -93,7 +93,7 @@ _SIMPLE = re.compile(
 _ATTRIBUTE = re.compile(rf"{_SKIP}(-?+[A-Za-z_][A-Za-z0-9_]*+){_SKIP}=")
 _NEXT = re.compile(rf"{_SKIP}([,\]}})])")
 _COLON = re.compile(rf"{_SKIP}:")
-_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)", re.DOTALL)
+_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{6}|.)", re.DOTALL)
 _ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r"}
 
 _ARITY = {
@@ -238,7 +238,8 @@ class _Reader:
             raise self.error("text.too-large", f"it has {self.size:,} bytes, the limit is {self.limits.bytes:,}", 0)
         if (nul := self.text.find("\0")) >= 0:
             # The engine takes a NUL for the end in one place and for white space in another.
-            raise self.error("text.encoding", "there is a NUL in the text", nul)
+            self.report_at("text.encoding", "there is a NUL in the text", nul)
+            self.text = self.text.replace("\0", " ")
 
     # --- tokens
 
@@ -303,8 +304,10 @@ class _Reader:
                 self.report_at("text.ambiguous", f"\\{what} is read in different ways: write the character itself", at)
                 return chr(code & 0xFF)
             return chr(code)
-        if what == "U":
+        if what[0] == "U":
             self.report_at("text.ambiguous", "\\U is an escape for Godot 4 and a letter for Godot 3", at)
+            if len(what) > 1 and self.engine != 3:
+                return chr(int(what[1:], 16) & 0xFF)
         return _ESCAPES.get(what, what)
 
     def number(self, token: str, at: int) -> int | float:
@@ -679,7 +682,7 @@ class _Reader:
                 if not name:
                     self.report_at("text.ambiguous", "there is a value without a key", at)
                 if odd:
-                    # Godot 4 drops white space and lets a quoted part replace what was there; Godot 3 differs.
+                    # All engines read it (so do we), none writes it: somebody hides a name from a search.
                     self.report_at("text.ambiguous", f"the key {quote(name, 40)} is put together from pieces", begun)
                 return name, begun
         if begun >= 0:

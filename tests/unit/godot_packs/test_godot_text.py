@@ -387,6 +387,20 @@ def test_an_escape_above_ascii_is_what_godot_3_makes_of_it() -> None:
     assert resource.internal[0].type == "GDScript"
 
 
+def test_long_escapes_are_what_the_engine_makes_of_them() -> None:
+    data = (HEAD + '[sub_resource type="GD\\U000053cript" id="1"]\n[resource]\n').encode()
+    for engine, expected in ((3, "GDU000053cript"), (4, "GDScript"), (None, "GDScript")):
+        assert parse_text(data, engine=engine, findings=[]).internal[0].type == expected
+
+
+def test_what_follows_a_nul_is_still_read() -> None:
+    """So do engines, so that a script behind it is named in the report."""
+    findings: list[Finding] = []
+    resource = parse_text((HEAD + "[resource]\na = 1\0\nscript = 2\n").encode(), findings=findings)
+    assert [f.code for f in findings] == ["text.encoding"]
+    assert [p.name for p in resource.properties] == ["a", "script"]
+
+
 @pytest.mark.parametrize(
     "body",
     [
