@@ -23,7 +23,7 @@ from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.holds import ALL, in_force, lock_asset
 from cloudbaker.catalog.journal import audit, many, tell
 from cloudbaker.catalog.records import Retention
-from cloudbaker.errors import Conflict, NotFound
+from cloudbaker.errors import InUse, NotFound
 from cloudbaker.model import AssetRef
 
 PRESETS = {"keep": Retention(), "render": Retention(delete_after_days=7, keep_last=0)}
@@ -180,7 +180,7 @@ def delete_version(core: Core, asset: AssetRef, number: int, now: datetime, *, b
             return False
         if reasons := blockers(connection, asset, number, now):
             message = f"{asset}@{number} can't be deleted: {'; '.join(reasons)}"
-            raise Conflict(message, asset=str(asset), number=number, reasons=reasons)
+            raise InUse(message, asset=str(asset), number=number, reasons=reasons)
         _mark(connection, asset, number, now)
         _give_up(connection, asset, {number: why}, now, by=by)
         return True

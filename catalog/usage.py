@@ -96,7 +96,8 @@ def metered(
     tenant: str | None,
     by: Sequence[By],
     since: datetime | None,
-    until: datetime,
+    until: datetime | None,
+    now: datetime,
 ) -> list[Metered]:
     """See `cloudbaker.catalog.core.Catalog.metered`.
 
@@ -106,11 +107,11 @@ def metered(
     if unknown := [key for key in by if key not in get_args(By)]:
         raise UsageError(f"usage can't be grouped by {unknown[0]!r}: there are {', '.join(get_args(By))}")
     begins = _us(since) if since is not None else _first(duck, tenant)
-    ends = _us(until)
+    ends = min(_us(until or now), _us(now))  # what will be stored until then, nobody knows
     if begins is None or begins >= ends:
         return []
     daily = "day" in by
-    days = ends // _DAY_US - begins // _DAY_US + 1 if daily else 1
+    days = (ends - 1) // _DAY_US - begins // _DAY_US + 1 if daily else 1
     if days > _MOST_DAYS:
         raise UsageError(f"usage of {days:,} days is more than one answer holds: give a later begin")
     keys = {"tenant": "tenant", "project": "split_part(asset, '/', 2)", "subject": "subject"}
@@ -149,7 +150,7 @@ def metered(
         SELECT {columns}CASE kind WHEN 'compute_ms' THEN 'compute' WHEN 'transfer_bytes' THEN 'transfer' ELSE kind END,
             n, amount::HUGEINT, NULL
         FROM summed WHERE kind <> 'stored_bytes'
-        ORDER BY ALL"""
+        ORDER BY {", ".join(["n", *names, "kind"])}"""
     rows = duck.execute(query, None if tenant is None else {"tenant": tenant}).fetchall()
     first = date(1970, 1, 1) + timedelta(days=begins // _DAY_US)
     found = []

@@ -49,9 +49,31 @@ def usage(
     if as_json:
         print_json(rows)
     elif rows:
-        table(list(rows[0]), (row.values() for row in rows))
+        _now(rows)
     else:
         click.echo("nothing stored yet")
+
+
+def _now(rows: list[dict[str, Any]]) -> None:
+    from cloudbaker.tasks.report import human_bytes
+
+    table(
+        ("tenant", "assets", "versions", "runs", "stored", "reserved", "saved by dedup", "compute", "quota"),
+        (
+            (
+                row["tenant"],
+                row["assets"],
+                row["versions"],
+                row["runs"],
+                ", ".join(f"{zone} {human_bytes(size)}" for zone, size in row["bytes_by_zone"].items()),
+                human_bytes(row["reserved_bytes"]),
+                human_bytes(row["saved_bytes"]),
+                ", ".join(f"{device} {seconds:,.1f} s" for device, seconds in row["compute_seconds"].items()),
+                "none" if row["quota_bytes"] is None else human_bytes(row["quota_bytes"]),
+            )
+            for row in rows
+        ),
+    )
 
 
 def _over_time(opened: Catalog, asked: dict[str, Any], as_json: bool) -> None:

@@ -30,7 +30,7 @@ def versions(asset: str, tenant: str, limit: int, cursor: str | None, as_json: b
         (
             (
                 v.number,
-                ", ".join(v.channels),
+                ", ".join(v.channels) if v.deleted_at is None else f"deleted {v.deleted_at:%Y-%m-%d}",
                 v.recipe,
                 human_bytes(v.size_bytes),
                 f"{v.created_at:%Y-%m-%d %H:%M}",

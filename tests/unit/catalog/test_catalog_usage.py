@@ -104,7 +104,7 @@ def test_it_is_what_adding_up_event_by_event_gives(history, by, cut):
     rows, runs = history
     since, until = at(min(cut)), at(max(cut))
     with duck(rows, runs) as connection:
-        found = metered(connection, tenant=None, by=sorted(by), since=since, until=until)
+        found = metered(connection, tenant=None, by=sorted(by), since=since, until=until, now=until)
     exact = {(KINDS[m.kind], m.tenant, m.project, m.subject, m.day): m.quantity for m in found if m.quantity}
     assert exact == expected(rows, runs, by, since, until)
     assert len({(m.kind, m.tenant, m.project, m.subject, m.day) for m in found}) == len(found)
@@ -118,7 +118,7 @@ def test_parts_add_up_to_the_whole_and_days_to_their_time(history, cuts):
 
         def total(since: datetime, until: datetime, *by: str) -> dict[str, int]:
             sums: dict[str, int] = {}
-            for row in metered(connection, tenant="acme", by=by, since=since, until=until):
+            for row in metered(connection, tenant="acme", by=by, since=since, until=until, now=until):
                 sums[row.kind] = sums.get(row.kind, 0) + row.quantity
             return {kind: amount for kind, amount in sums.items() if amount}
 
@@ -147,6 +147,8 @@ def test_a_version_is_charged_from_its_publication_to_its_deletion(catalog, helm
     ]
     assert [hours for _, hours, _ in days] == pytest.approx([12, 24, 6], abs=1e-6)
     assert catalog.metered("zeta") == []
+    later = {"by": ["day", "project"], "until": clock.now + timedelta(days=99)}
+    assert len(catalog.metered("acme", **later)) == len(days), "what has not been yet is not metered"
     assert catalog.metered("acme", since=clock(), until=clock.now) == []
 
 
@@ -196,6 +198,8 @@ def test_questions_that_make_no_sense_are_refused(catalog, helmet, clock):
     publish(catalog, helmet, b"x")
     with pytest.raises(UsageError, match="zone"):
         catalog.metered(since=datetime(2026, 1, 1))
+    with pytest.raises(UsageError, match="zone"):
+        catalog.metered(until=datetime(2026, 1, 1))
     with pytest.raises(UsageError, match="grouped by 'colour'"):
         catalog.metered(by=["colour"])
     with pytest.raises(UsageError, match="days"):
