@@ -282,6 +282,6 @@ def test_paths_are_simplified_as_the_engine_does_it(engine: Engine) -> None:
         if engine.major == 3 and not path.startswith("res://"):
             continue  # localize_path does more than that to other paths, and Godot 3 hands out no simplify_path
         ours = simplify(path, engine.major)
-        if ".." in ours.split("/"):
+        if ".." in ours.replace("\\", "/").split("/"):
             continue  # kept by later versions of Godot 4, dropped by 4.6: outside of everything for us
         assert ours == outcome, path
