@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib import resources
 from typing import Final
@@ -96,6 +96,7 @@ class ClassList:
     own: dict[str, dict[str, str]]
     """Own properties of each class with their type."""
     sha256: str
+    _chains: dict[str, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
 
     def chain(self, name: str) -> Iterator[str]:
         """A class and its bases, as far as they are in the list."""
@@ -105,7 +106,12 @@ class ClassList:
 
     def is_a(self, name: str, base: str) -> bool:
         """Whether a class is `base` or derives from it."""
-        return base in self.chain(name)
+        known = self._chains.get(name)
+        if known is None:
+            known = frozenset(self.chain(name))
+            if known:  # names come from strangers: only those of the engine are remembered
+                self._chains[name] = known
+        return base in known
 
     def property_type(self, name: str, key: str) -> str | None:
         """The type of a class's property, or None where it has none of that name. Metadata are ``Variant``."""

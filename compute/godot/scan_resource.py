@@ -53,6 +53,7 @@ _CONSTRUCTORS = frozenset(
         *("FloatArray", "PoolFloatArray"),
     }
 )
+_PLAIN = frozenset({int, float, bool})
 _ATTRIBUTES = frozenset(
     {
         *("name", "type", "parent", "owner", "index", "groups", "instance", "instance_placeholder", "node_paths"),
@@ -215,7 +216,10 @@ class _Check:
             value = held.value
             if held.name.startswith("tracks/") and self.allowed.classes.is_a(owner, "Animation"):
                 self._track(held, types)
-            if type(value) in (int, float, bool) or value is None:
+            # Nine of ten values are numbers: nothing in them to look at.
+            if value is None or type(value) in _PLAIN:
+                continue
+            if type(value) is Construct and value.numbers is not None and value.name in _CONSTRUCTORS:
                 continue
             if rule.kind == "NodePath" and isinstance(value, str):
                 value = NodePath(value)  # the engine converts
@@ -232,6 +236,8 @@ class _Check:
         """A value with all that is in it."""
         for item in walk(value):
             kind = type(item)
+            if kind in _PLAIN:
+                continue
             if kind is str or (kind is not NodePath and isinstance(item, str)):
                 if "://" in item:  # type: ignore[operator]
                     self._text(str(item), place)
@@ -443,7 +449,7 @@ class _Check:
         """How far up tracks may go: as far as the player that stands highest is below the root."""
         least: int | None = None
         for node, at in zip(nodes, places, strict=True):
-            if any(self.allowed.classes.is_a(node.type, player) for player in _PLAYERS):
+            if node.type and any(self.allowed.classes.is_a(node.type, player) for player in _PLAYERS):
                 roots = [str(p.value) for p in node.properties if p.name == "root_node" and isinstance(p.value, str)]
                 reached = min((at.depth + _net(root) for root in roots or [".."]), default=0)
                 least = reached if least is None else min(least, reached)
