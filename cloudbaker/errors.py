@@ -22,6 +22,7 @@
     ├── ComputeUnavailable    CB5201   exit 1   Ray can't be reached or lost the work (retryable)
     ├── CatalogError          CB6001   exit 1
     │   ├── Conflict          CB6101            somebody else was first (retryable)
+    │   │   └── InUse         CB6103   exit 2   it is still needed: nothing is deleted
     │   ├── IdempotencyMismatch CB6102          same key, other request
     │   ├── CatalogTooNew     CB6201
     │   ├── CatalogUnavailable CB6202           the database can't be reached, or dropped the connection (retryable)
@@ -220,6 +221,14 @@ class Conflict(CatalogError):
 
     code = "CB6101"
     retryable = True
+
+
+class InUse(Conflict):
+    """It can't be deleted, since something still needs it; trying again does not help."""
+
+    code = "CB6103"
+    exit_code = 2
+    retryable = False
 
 
 class IdempotencyMismatch(CatalogError):
