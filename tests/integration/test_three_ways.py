@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,33 @@ def test_a_cancelled_run_ends_cancelled_and_stops_its_work(running: tuple[Path, 
     with cb.catalog() as catalog:
         assert catalog.get_run(run["id"]).state is RunState.CANCELLED
         assert catalog.sql("select count(*) from versions where asset like '%scan'").fetchall() == [(0,)]
+
+
+def test_events_of_a_run_reach_prefect_with_its_id(running: tuple[Path, ServiceRecord], tmp_path: Path) -> None:
+    import time
+
+    from cloudbaker.flows.remote import _call, run_deployment
+
+    home, record = running
+    model = tmp_path / "told.glb"
+    model.write_bytes(models.box())
+    run = run_deployment(record.prefect_api_url, "bake/bake", {"path": str(model), "previews": False})
+    wanted = {"filter": {"resource": {"id": ["cloudbaker.asset.local/default/told"]}}, "limit": 50}
+    deadline = time.monotonic() + 60
+    while len(told := _call(record.prefect_api_url, "/events/filter", wanted)["events"]) < 15:
+        assert time.monotonic() < deadline, (told, (home / "logs" / "publisher.log").read_text())
+        time.sleep(0.5)
+    kinds = Counter(event["event"] for event in told)
+    assert kinds == {
+        "asset.uploaded": 1,
+        "step.started": 6,
+        "step.completed": 6,
+        "asset.indexed": 1,
+        "channel.moved": 1,
+    }
+    flow_run = {"prefect.resource.id": f"prefect.flow-run.{run['id']}", "prefect.resource.role": "flow-run"}
+    assert all(flow_run in event["related"] for event in told)
+    assert {event["payload"]["correlation_id"] for event in told} == {run["id"]}
 
 
 def test_prefect_deploy_all_works_against_the_local_server(running: tuple[Path, ServiceRecord]) -> None:
