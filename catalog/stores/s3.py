@@ -43,9 +43,9 @@ class S3Options:
     encryption: str = ""
     """``AES256``, ``aws:kms`` or empty."""
     kms_key: str = ""
-    part_bytes: int = 16 << 20
-    """Of a multipart upload, at least 5 MB; up to this an object is one PUT. With 10,000 parts one may have 160 GB."""
-    threads: int = 3
+    part_bytes: int = 8 << 20
+    """Of a multipart upload, at least 5 MB; up to this an object is one PUT. With 10,000 parts one may have 80 GB."""
+    threads: int = 4
     """Parts of one writer under way at a time. Its memory is that of `threads` + 1 parts."""
     attempts: int = 6
     """Of each request, with jittered exponential backoff between them (boto3's standard mode)."""
