@@ -1,4 +1,4 @@
-"""How fast the catalog is: publishes a second, uploads, the export and the views, what opening it costs.
+"""How fast the catalog is: uploads, the export and the views, what opening it costs. Publishes: catalog_commits.py.
 
     python benchmarks/catalog.py [FOLDER]
 
@@ -8,24 +8,20 @@ The home is made in FOLDER (default: the temporary folder). Prints Markdown tabl
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import multiprocessing
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from cloudbaker.catalog.core import Catalog
-from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.publish import publish
 from cloudbaker.model import AssetRef
 from cloudbaker.settings import Settings
@@ -47,84 +43,11 @@ def main() -> None:
             f"{date.today()}, {platform.machine()}, {os.cpu_count()} shared vCPUs, Python {platform.python_version()}."
         )
         print(f"Load average at the start: {os.getloadavg()[0]:.1f}. `python benchmarks/catalog.py`\n")
-        commits(folder)
         opening(folder)
         views(folder)
         upload(folder)
     finally:
         shutil.rmtree(folder)
-
-
-# ---- commits
-
-
-def commits(folder: Path) -> None:
-    """Publish transactions, each 21 statements: 1 source, 3 artifacts, 10 figures, a finding, a loss, a channel."""
-    print(f"## Publishes, best of {ROUNDS} rounds of {SECONDS:.0f} s, the ways in turn\n")
-    print("One publish is one transaction of about 21 statements and 30 rows. `synchronous=FULL`: each is on the disk.")
-    print(
-        "Beside it the same without our queue of writers, by SQLite's own busy timeout. CPU is that of one publish.\n"
-    )
-    print("| where | writers | queue | commits/s | CPU ms | p50 ms | p99 ms | max ms | commits per writer |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    places = [("disk", folder)] + ([("memory", Path("/dev/shm"))] if Path("/dev/shm").is_dir() else [])
-    ways = [(place, writers, queue) for place in places for writers, queue in ((1, True), (8, True), (8, False))]
-    best: dict[int, list[tuple[list[float], float]]] = {}
-    for _ in range(ROUNDS):
-        for n, ((_, parent), writers, queue) in enumerate(ways):
-            with tempfile.TemporaryDirectory(prefix="cloudbaker-benchmark-", dir=parent) as home:
-                results = _race(Path(home), writers, queue=queue)
-            best[n] = max(best.get(n, []), results, key=lambda found: sum(len(each) for each, _ in found))
-    for n, ((place, _), writers, queue) in enumerate(ways):
-        times = sorted(ms for each, _ in best[n] for ms in each)
-        counts = [len(each) for each, _ in best[n]]
-        cells = (
-            place,
-            writers,
-            "flock" if queue else "busy timeout",
-            f"{len(times) / SECONDS:,.0f}",
-            f"{sum(cpu for _, cpu in best[n]) * 1000 / len(times):.1f}",
-            f"{statistics.median(times):.1f}",
-            f"{times[int(len(times) * 0.99)]:.1f}",
-            f"{times[-1]:.0f}",
-            f"{min(counts):,} to {max(counts):,}",
-        )
-        print(f"| {' | '.join(map(str, cells))} |")
-    print()
-
-
-def _race(home: Path, writers: int, *, queue: bool) -> list[tuple[list[float], float]]:
-    """Milliseconds of each publish, and CPU seconds of all, per writer."""
-    with Catalog.open(Settings(home=home)) as catalog:
-        for n in range(writers):
-            publication(catalog, _asset(n, 0), b"content", files=3)
-    spawn = multiprocessing.get_context("spawn")
-    start, results = spawn.Barrier(writers), spawn.Queue()
-    workers = [spawn.Process(target=_writer, args=(home, n, queue, start, results)) for n in range(writers)]
-    for worker in workers:
-        worker.start()
-    found = [results.get() for _ in workers]
-    for worker in workers:
-        worker.join()
-    return found
-
-
-def _writer(home: Path, writer: int, queue: bool, start: Barrier, results: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
-    if not queue:
-        Core._queue = lambda _self: contextlib.nullcontext()  # type: ignore[method-assign, assignment, return-value]
-    times: list[float] = []
-    with Catalog.open(Settings(home=home)) as catalog:
-        base = publication(catalog, _asset(writer, 0), b"content", files=3)
-        base = dataclasses.replace(base, metrics={f"figure_{n}": float(n) for n in range(4)})
-        start.wait()
-        end, n, cpu = time.perf_counter() + SECONDS, 0, time.process_time()
-        while (begun := time.perf_counter()) < end:
-            n += 1
-            each = dataclasses.replace(base, asset=_asset(writer, n % 100), run_id=f"{writer}-{n}", bake_key=f"key {n}")
-            publish(catalog.core, each, datetime.now(UTC))
-            times.append((time.perf_counter() - begun) * 1000)
-        cpu = time.process_time() - cpu
-    results.put((times, cpu))
 
 
 def _asset(writer: int, n: int) -> AssetRef:
