@@ -16,7 +16,7 @@ from cloudbaker.model import to_json
 from cloudbaker.settings import settings
 
 EVERY = timedelta(hours=30)
-"""Age of the snapshots at which the tables are compacted and they are written anew: `clean-up` did not do it at night."""
+"""Age of the snapshots at which the tables are compacted and they are written anew: `clean-up` did not run."""
 
 
 @flow(name="publish-tables", persist_result=False)

@@ -144,7 +144,7 @@ class _Past:
             blob = catalog.put_bytes(data, asset.tenant, "public", key_hint=UploadKey(run_id, role, name))
             figures = {"psnr_db": dice.uniform(34, 48)} if role is Role.TEXTURE else {"triangles": 100.0 * len(data)}
             artifacts.append(Artifact(role, variant, name, media_type, blob, metrics=figures))
-        needs = ()
+        needs: tuple[Dependency, ...] = ()
         if asset.project == "scenes":
             inside = [other for other in self.versions if other.tenant == asset.tenant and other.project != "scenes"]
             needs = tuple(Dependency(other, kind="places") for other in dice.sample(inside, min(2, len(inside))))
