@@ -293,6 +293,55 @@ _MAKERS: dict[str, Callable[[random.Random], bytes]] = {
 }
 
 
+_METADATA = """[gd_resource type="Resource" format=2]
+
+[sub_resource type="Curve" id="1"]
+min_value = -1.0 ; c
+
+[resource]
+resource_name = "x"
+metadata/a = [1, 2.5, "t", {"k": Vector2(1, 2)}]
+"metadata/b" = NodePath("a/b")
+metadata/c = {"x": [true, null], 5: "y"}
+metadata/d = Color(1, 0, 0, 1)
+metadata/e = SubResource("1")
+metadata/f = "esc \\n \\" \\u0041"
+metadata/g = PackedFloat32Array(1, 2, 3e2)
+metadata/h = 5
+"""
+_HARMLESS = (
+    *(fragment for fragment in FRAGMENTS if "Object" not in fragment and "GDScript" not in fragment),
+    *("metadata/z = 1\n", '\nmetadata/y = "q"\n', "metadata/", '"metadata/w"', '"', "\\", "\n", ";", " "),
+)
+
+
+def mutated_metadata(seed: int, engine: int) -> bytes:
+    """A text whose properties an engine can be asked for (`engine` 3 or 4), spoilt by seed; nothing in it hangs one."""
+    chance = random.Random(seed)
+    text = _METADATA
+    if engine == 3:
+        text = text.replace("PackedFloat32Array", "PoolRealArray").replace('"1"', "1")
+    tokens: list[str] = _TOKENS.findall(text)
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        at = chance.randrange(12, len(tokens))
+        match chance.randrange(6):
+            case 0:
+                del tokens[at]
+            case 1:
+                tokens.insert(at, tokens[chance.randrange(len(tokens))])
+            case 2:
+                tokens[at] = chance.choice(_HARMLESS)
+            case 3:
+                tokens.insert(at, chance.choice(_HARMLESS))
+            case 4:
+                other = chance.randrange(12, len(tokens))
+                tokens[at], tokens[other] = tokens[other], tokens[at]
+            case _:
+                within = chance.randrange(len(tokens[at]) + 1)
+                tokens[at] = tokens[at][:within] + chance.choice('";=[]{}(),\\ \n.-#&@:x') + tokens[at][within:]
+    return "".join(tokens).encode("latin-1")
+
+
 def seeds(block: int, size: int) -> range:
     """The seeds of a block of cases."""
     return range(block * size, (block + 1) * size)

@@ -31,6 +31,7 @@ from cloudbaker.compute.godot.resources.tree import (
 from cloudbaker.errors import CloudBakerError
 from cloudbaker.model import Finding, Severity
 from cloudbaker.settings import settings
+from cloudbaker.testing.godot_mutate import mutated_metadata
 from cloudbaker.testing.godot_packs import COMPRESSIONS, rscc, rsrc
 
 Tell = Callable[[str], None]
@@ -187,6 +188,45 @@ def test_texts_are_read_as_the_engine_reads_them(engine: Engine, tell: Tell) -> 
             refused += 1
     assert same >= 12
     tell(f"Godot {engine.short}: {same} of {len(READINGS)} read alike, {refused} refused")
+
+
+@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_no_engine_sees_more_in_a_mutated_text_than_we_do(engine: Engine, count: int, tell: Tell) -> None:
+    """Of each text that passes without a finding, the engine knows no property that we don't."""
+    files = [mutated_metadata(seed, engine.major) for seed in range(count)]
+    alike = refused = 0
+    for seed, (data, seen) in enumerate(zip(files, properties_of(engine, files), strict=True)):
+        findings: list[Finding] = []
+        resource = parse_text(data, engine=engine.major, findings=findings)
+        if findings:
+            refused += 1
+            continue
+        assert seen <= {held.name for held in resource.properties}, f"mutated_metadata({seed}, {engine.major})"
+        alike += 1
+    assert alike > count // 10
+    tell(f"Godot {engine.short}: {alike} of {count} pass and are read alike, {refused} are refused")
+
+
+def properties_of(engine: Engine, files: list[bytes]) -> list[set[str]]:
+    """The names of what each text sets, as the engine loads it; nothing where it does not."""
+    to_json = "to_json" if engine.major == 3 else "JSON.stringify"
+    script = f"""extends SceneTree
+func _init():
+    for i in range({len(files)}):
+        var found = load("res://c%d.tres" % i)
+        var names = []
+        if found != null:
+            for name in found.get_meta_list():
+                names.append("metadata/" + name)
+            if found.resource_name != "":
+                names.append("resource_name")
+        print("READ ", {to_json}([i, names]))
+    quit()
+"""
+    printed, _ = run_script(engine, script, {f"c{number}.tres": data for number, data in enumerate(files)})
+    read = [json.loads(line.removeprefix("READ ")) for line in printed.splitlines() if line.startswith("READ ")]
+    assert [number for number, _ in read] == list(range(len(files))), printed[-2000:]
+    return [set(names) for _, names in read]
 
 
 def test_what_engines_write_is_read_without_a_finding(engine: Engine, tell: Tell) -> None:
