@@ -7,6 +7,7 @@ takes away from it. What is in no list, no extension table and no ban is refused
 from __future__ import annotations
 
 import fnmatch
+import re
 import tomllib
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -171,6 +172,11 @@ class Allowed:
         only changes. Such a node may have the properties of every allowed node class."""
         at = (owner, key)
         found = self._rules.get(at)
+        if found is None and (number := _NUMBERED.match(key)):
+            # Thousands of tracks and bones have one rule: no engine has a property of one number alone among these.
+            key = f"{number[1]}/0{key[number.end() :]}"
+            at = (owner, key)
+            found = self._rules.get(at)
         if found is None:
             if len(self._rules) > _REMEMBERED:
                 self._rules.clear()
@@ -191,19 +197,22 @@ class Allowed:
 
     def node_has(self, key: str) -> bool:
         """Whether any allowed node class has a property of that name."""
-        return key in self._node_properties or any(
-            self.classes.is_a(name, "Node") and pattern.fullmatch(key) for name, pattern in indexed_patterns()
-        )
+        if any(self._allows(name, key) for name in self._owners.get(key, ())):
+            return True
+        return any(pattern.fullmatch(key) and self._allows(name, key) for name, pattern in indexed_patterns())
+
+    def _allows(self, name: str, key: str) -> bool:
+        node = self.classes.is_a(name, "Node")
+        return node and self.class_ban(name) is None and self.rule(name, key).ban is None
 
     @cached_property
-    def _node_properties(self) -> frozenset[str]:
-        return frozenset(
-            key
-            for name, own in self.classes.own.items()
-            if self.classes.is_a(name, "Node") and self.class_ban(name) is None
-            for key in own
-            if self.rule(name, key).ban is None
-        )
+    def _owners(self) -> dict[str, list[str]]:
+        """The classes that have each property as their own."""
+        owners: dict[str, list[str]] = {}
+        for name, own in self.classes.own.items():
+            for key in own:
+                owners.setdefault(key, []).append(name)
+        return owners
 
     def _rule(self, owner: str, key: str) -> PropertyRule:
         if not owner:
@@ -219,6 +228,7 @@ class Allowed:
 
 
 _REMEMBERED = 200_000
+_NUMBERED = re.compile(r"(tracks|bones|bind|item|settings)/\d+(?=/|$)")
 
 
 def _fits(pattern: str, chain: set[str], key: str) -> bool:
