@@ -178,6 +178,16 @@ class Catalog:
         with explained(self.core, blob):
             return open_verified(self.store, blob, verify=verify)
 
+    def rotate_store_keys(self, tenants: Sequence[str] = (), *, master: bool = False, by: str = "") -> list[str]:
+        """New keys for an encrypted store, of these tenants or all; or, with `master`, the key that wraps those.
+
+        What was stored stays as it is, and readable. Whose keys were touched comes back. Raises `UsageError` for a
+        store that is not encrypted, `NotFound` for a tenant without keys, `StoreKeyError`.
+        """
+        from cloudbaker.catalog.rotate import rotate_store_keys
+
+        return rotate_store_keys(self.core, self.store, self._clock(), tenants, master=master, by=by)
+
     # ---- runs
 
     def start_run(self, run: Run) -> None:

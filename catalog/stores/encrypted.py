@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -21,8 +21,8 @@ import tink
 
 from cloudbaker.catalog.stores.base import CHUNK, ObjectInfo, is_key
 from cloudbaker.catalog.stores.folder import KEYS, UNFINISHED, FolderStore, FolderWriter
-from cloudbaker.catalog.stores.keyring import Keyring, master_key
-from cloudbaker.errors import StoreDamaged, StoreError, StoreKeyError
+from cloudbaker.catalog.stores.keyring import Keyring, master_key, rotate_master
+from cloudbaker.errors import StoreDamaged, StoreError, StoreKeyError, UsageError
 
 _MAGIC = b"CBSEAL1\n"
 _HEADER = len(_MAGIC) + 64  # the longest name of a tenant
@@ -39,10 +39,24 @@ def plain_size(size: int) -> int:
 class EncryptedStore(FolderStore):
     """A `FolderStore` whose files are sealed. Its objects have no path: nobody can use them without the keys."""
 
-    def __init__(self, root: Path, keyring: Keyring) -> None:
-        """Use `open_encrypted`."""
+    def __init__(self, root: Path, keyring: Keyring, keys: Path | None = None) -> None:
+        """Use `open_encrypted`. `keys` is the folder of the master key; None where that is in the cloud."""
         super().__init__(root)
         self.keyring = keyring
+        self._keys = keys
+
+    def rotate(self, tenants: Iterable[str], *, master: bool = False) -> None:
+        """New primary keys for these tenants; or a new master key, under which all tenants' keys are wrapped anew.
+
+        Objects stay as they are, and readable. Raises `StoreKeyError`, `UsageError` for a master key in the cloud.
+        """
+        if not master:
+            for tenant in tenants:
+                self.keyring.rotate(tenant)
+        elif self._keys is None:
+            raise UsageError("the master key is in the cloud: have it rotated there, which needs nothing here")
+        else:
+            rotate_master(self.keyring, self._keys)
 
     def writer(self, *, tenant: str = "") -> FolderWriter:
         """Begin a new object under a tenant's primary key. Raises `StoreKeyError`, `StoreError`."""
@@ -241,7 +255,7 @@ def open_encrypted(root: Path, key_uri: str, keys: Path) -> EncryptedStore:
             store=str(root),
         )
     master = master_key(key_uri, keys, create=first)
-    return EncryptedStore(root, Keyring(folder, master))
+    return EncryptedStore(root, Keyring(folder, master), None if key_uri else keys)
 
 
 def is_encrypted(root: Path) -> bool:

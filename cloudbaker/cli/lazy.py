@@ -24,7 +24,7 @@ class LazyGroup(click.Group):
         """The command, imported now."""
         if cmd_name not in self.modules:
             return None
-        command = getattr(importlib.import_module(self.modules[cmd_name][0]), cmd_name)
+        command = getattr(importlib.import_module(self.modules[cmd_name][0]), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

@@ -25,6 +25,7 @@ MODULES = {
     "gc": (f"{_HERE}.gc", "Clean-up: what retention lets go, and what interrupted bakes left behind."),
     "tables": (f"{_HERE}.tables", "Published tables: status, export, compact, vacuum, repair."),
     "rebuild": (f"{_HERE}.rebuild", "A new core from the published tables alone."),
+    "rotate-keys": (f"{_HERE}.rotate_keys", "New keys for an encrypted object store."),
     "quarantine": (f"{_HERE}.quarantine", "Assets whose bake failed for good."),
     "audit": (f"{_HERE}.audit", "Who did what and why; whether the log is whole."),
     "events": (f"{_HERE}.events", "What happened, and who was told of it."),

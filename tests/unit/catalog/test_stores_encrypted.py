@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from cloudbaker.catalog.core import Catalog
 from cloudbaker.catalog.stores import open_store
 from cloudbaker.catalog.stores.encrypted import EncryptedStore, plain_size
 from cloudbaker.catalog.stores.keyring import MASTER, Keyring, master_key, rotate_master
-from cloudbaker.errors import StoreDamaged, StoreKeyError, UsageError
+from cloudbaker.errors import CloudBakerError, StoreDamaged, StoreKeyError, UsageError
 from cloudbaker.settings import Settings
 from cloudbaker.testing.catalog import broken, publish
 from cloudbaker.testing.stores import MB, content, get, put
@@ -219,3 +220,35 @@ def test_a_whole_catalog_on_it(settings, helmet):
 
 def test_keyring_of_nobody(tmp_path):
     assert Keyring(tmp_path / "none", master_key("", tmp_path, create=True)).tenants() == []
+
+
+def test_the_command_gives_new_keys_and_writes_it_down(settings, helmet, monkeypatch):
+    from click.testing import CliRunner
+
+    from cloudbaker.cli.catalog import catalog as command
+    from cloudbaker.settings import settings as current
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(command, ["rotate-keys", *arguments], standalone_mode=False)
+        assert result.exception is None or isinstance(result.exception, CloudBakerError)
+        return result.output + str(result.exception or "")
+
+    monkeypatch.setenv("CLOUDBAKER_STORE_ENCRYPTION", "tink")
+    current.cache_clear()
+    assert "nobody" in run()
+    with Catalog.open(settings) as catalog:
+        publish(catalog, helmet, b"sealed")
+    before = (settings.home / "objects/.keys/acme.json").read_bytes()
+    assert "new keys for acme" in run("--tenant", "acme")
+    assert json.loads(run("--json")) == {"master": False, "tenants": ["acme"]}
+    assert "wraps the keys of 1 tenant" in run("--master")
+    assert (settings.home / "objects/.keys/acme.json").read_bytes() != before
+    assert "has no keys" in run("--tenant", "zeta")
+    with Catalog.open(settings) as catalog:
+        assert broken(catalog) == []  # every object is read
+        rows = catalog.sql("SELECT subject FROM audit WHERE action = 'rotate-keys' ORDER BY seq").fetchall()
+    assert rows == [("acme",), ("acme",), ("store master key",)]
+    monkeypatch.delenv("CLOUDBAKER_STORE_ENCRYPTION")
+    monkeypatch.setenv("CLOUDBAKER_STORE_URL", f"folder:{settings.home}/plain")
+    current.cache_clear()
+    assert "no key to rotate" in run()
