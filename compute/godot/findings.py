@@ -119,3 +119,9 @@ class Reporter:
             self._findings.append(
                 Finding(code, bad.severity, "", f"there are more than {PER_CODE} of this kind", bad.remedy)
             )
+
+
+def rules_table() -> str:
+    """The table of all codes as Markdown, as ``docs/godot-packs.md`` has it."""
+    rows = [f"| `{code}` | {rule.severity.value} | {rule.meaning} | {rule.remedy} |" for code, rule in RULES.items()]
+    return "\n".join(["| code | severity | meaning | remedy |", "|---|---|---|---|", *rows])

@@ -18,13 +18,15 @@ from cloudbaker.compute.godot.engines import Engine, find_engine
 from cloudbaker.compute.godot.paths import simplify
 from cloudbaker.compute.godot.pck import read_pck
 from cloudbaker.compute.godot.resources.binary import parse_binary
-from cloudbaker.compute.godot.resources.text import parse_text
+from cloudbaker.compute.godot.resources.text import parse_config, parse_text
 from cloudbaker.compute.godot.resources.tree import (
     ArrayValue,
     Construct,
     DictValue,
     Property,
     Resource,
+    ResourceError,
+    ResourceRef,
     SubRef,
     Value,
 )
@@ -32,7 +34,7 @@ from cloudbaker.errors import CloudBakerError
 from cloudbaker.model import Finding, Severity
 from cloudbaker.settings import settings
 from cloudbaker.testing.godot_mutate import mutated_metadata
-from cloudbaker.testing.godot_packs import COMPRESSIONS, rscc, rsrc
+from cloudbaker.testing.godot_packs import COMPRESSIONS, Internal, dictionary, rscc, rsrc
 
 Tell = Callable[[str], None]
 ENGINES = ["godot-3", "godot-3.6", "godot-4"]
@@ -284,6 +286,47 @@ def _plain(value: Value) -> object:
     if isinstance(value, DictValue):
         return sorted((repr(_plain(key)), _plain(item)) for key, item in value.items)
     return "sub" if isinstance(value, SubRef) else value
+
+
+def test_what_the_page_says_of_engines_is_so(engine: Engine) -> None:
+    """docs/godot-packs.md, on what gets past a search: asked of the engine, and refused here."""
+    old = engine.major == 3
+    inner = Internal("Resource", [("resource_name", "EVIL")], "7777")
+    held = ("__meta__", dictionary({"x": SubRef("7777", 0)})) if old else ("metadata/x", SubRef("7777", 0))
+    poison = rsrc("Resource", [held], internals=[inner], engine=(3, 2) if old else (4, 0))
+    name = HEAD + '[resource]\nresource_name = "game"\n'
+    files = {
+        "early.tres": b'[gd_resource type="Resource" x=ExtResource("res://missing.tres")]\n[resource]\n',
+        "twice.tscn": b'[gd_scene format=2]\n[node name="R" type="Node"]\n[node name="A" type="Node" parent="."]\n= 1\n',
+        "kept.tres": name.encode(),
+        "x.import": b'[remap]\nmetadata={"x": SubResource("res://kept.tres")}\n',
+        "g.tres": name.encode(),
+        "poison.res": poison.replace(b"local://7777\0", b"res://g.tres\0"),
+    }
+    script = f"""extends SceneTree
+func _init():
+    print("READ ", load("res://early.tres") == null)
+    print("READ ", load("res://twice.tscn").{"instance" if old else "instantiate"}().get_child_count())
+    var config = ConfigFile.new()
+    config.load("res://x.import")
+    print("READ ", ResourceLoader.has_cached("res://kept.tres"))
+    var poison = load("res://poison.res")
+    print("READ ", load("res://g.tres").resource_name)
+    quit()
+"""
+    printed, _ = run_script(engine, script, files)
+    read = [line.removeprefix("READ ").lower() for line in printed.splitlines() if line.startswith("READ ")]
+    assert read == ["true", "2", "true", "game" if old else "evil"]
+
+    findings: list[Finding] = []
+    early = parse_text(files["early.tres"], findings=findings)
+    assert [v.path for v in early.values() if isinstance(v, ResourceRef)] == ["res://missing.tres"]
+    parse_text(files["twice.tscn"], findings=findings)
+    assert [f.code for f in findings] == ["text.ambiguous", "text.ambiguous"]
+    config = parse_config(files["x.import"])
+    assert [v.path for v in config.values() if isinstance(v, ResourceRef)] == ["res://kept.tres"]
+    with pytest.raises(ResourceError, match="takes the path"):
+        parse_binary(files["poison.res"])
 
 
 def test_the_builders_of_the_tests_write_what_engines_read(engine: Engine) -> None:

@@ -19,6 +19,8 @@ MAGIC = b"RSCC"
 MAX_BLOCK = 16 << 20
 """The engine writes blocks of 4 KB; this bounds what one block may ask for at once."""
 _ZSTD_WINDOW = 1 << 27
+MAX_FASTLZ = 32 << 20
+"""Of a whole stream: no engine has written FastLZ since 3.0, and Python reads a hostile one at 3 MB/s."""
 _FASTLZ_MAX_DISTANCE = 8191
 
 Buffer = bytes | bytearray | memoryview
@@ -36,6 +38,8 @@ def unpack_rscc(data: Buffer, *, limit: int, magic: bytes = b"") -> bytearray:
         raise ResourceError("binary.compression", f"a block has {block:,} bytes", place="offset 0x8")
     if total > limit:
         raise ResourceError("binary.too-large", f"it unpacks to {total:,} bytes, the limit is {limit:,}")
+    if mode == 0 and total > MAX_FASTLZ:
+        raise ResourceError("binary.too-large", f"it unpacks to {total:,} bytes of FastLZ, {MAX_FASTLZ:,} are read")
     count = total // block + 1
     if 16 + 4 * count > len(view):
         raise ResourceError("binary.truncated", f"the table of {count:,} blocks leaves the file")

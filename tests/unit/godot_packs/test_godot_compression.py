@@ -101,6 +101,10 @@ def test_nothing_follows_the_last_block() -> None:
 # --- FastLZ
 
 
+def test_much_fastlz_is_refused_before_it_costs_anything() -> None:
+    refused(rscc(RESOURCE, "fastlz", total=40 << 20), "binary.too-large", limit=1 << 30)
+
+
 @given(st.binary(max_size=600), st.integers(0, 400))
 def test_fastlz_comes_back(data: bytes, repeat: int) -> None:
     data = data + data[-1:] * repeat
