@@ -113,7 +113,7 @@ def check(config: Settings, seconds: float, tell: Callable[[str], None]) -> None
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"])
 def test_clean_up_in_the_midst_of_everything(home: Path, request: pytest.FixtureRequest, tell, backend: str) -> None:
     url = request.getfixturevalue("postgres") if backend == "postgres" else ""
-    check(Settings(home=home, catalog_url=url), 6, tell)
+    check(Settings(home=home, catalog_url=url), 4, tell)
 
 
 @pytest.mark.slow

@@ -192,11 +192,11 @@ def check(config: Settings, examples: int, tell: Callable[[str], None]) -> None:
 
 
 def test_the_plan_is_what_is_done_on_sqlite(home: Path, tell) -> None:
-    check(Settings(home=home), 40, tell)
+    check(Settings(home=home), 25, tell)
 
 
 def test_the_plan_is_what_is_done_on_postgres(home: Path, postgres: str, tell) -> None:
-    check(Settings(home=home, catalog_url=postgres), 15, tell)
+    check(Settings(home=home, catalog_url=postgres), 10, tell)
 
 
 @pytest.mark.slow

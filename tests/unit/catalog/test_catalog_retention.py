@@ -7,14 +7,25 @@ from datetime import timedelta
 
 import pytest
 
+from cloudbaker.catalog.core import Catalog
 from cloudbaker.catalog.records import Hold, Retention
 from cloudbaker.catalog.retention import PRESETS
-from cloudbaker.errors import CatalogError, Conflict, NameRefused, NotFound, UsageError
+from cloudbaker.errors import CatalogError, InUse, NameRefused, NotFound, UsageError
 from cloudbaker.model import AssetRef, Dependency
-from cloudbaker.testing.catalog import publication, publish
+from cloudbaker.settings import Settings
+from cloudbaker.testing.catalog import broken, publication, publish
 
 NOW = timedelta(0)
 WHO = {"by": "ada", "why": "tests"}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def catalog(request, home, clock):
+    """On either database: these are the rules that both have to keep."""
+    url = request.getfixturevalue("postgres") if request.param == "postgres" else ""
+    with Catalog.open(Settings(home=home, catalog_url=url), clock=clock) as opened:
+        yield opened
+        assert broken(opened) == []
 
 
 def gone(report) -> list[str]:
@@ -89,13 +100,13 @@ def test_what_is_needed_is_not_deleted_and_the_error_says_what_to_do(catalog, he
     scene = AssetRef("acme", "robots", "scene")
     pinned = publication(catalog, scene, b"scene", channel=None)
     catalog.publish(replace(pinned, dependencies=(Dependency(helmet, 1, "model"),)))
-    with pytest.raises(Conflict, match=r"channel 'live'.*a lawsuit.*scene@1 is pinned") as refused:
+    with pytest.raises(InUse, match=r"channel 'live'.*a lawsuit.*scene@1 is pinned") as refused:
         catalog.delete_version(helmet, 1, **WHO)
     assert len(refused.value.facts["reasons"]) == 3
 
     publish(catalog, helmet, b"newer")
     catalog.release_hold(helmet, 1, **WHO)
-    with pytest.raises(Conflict, match="delete that one first"):
+    with pytest.raises(InUse, match="delete that one first"):
         catalog.delete_version(helmet, 1, **WHO)
     catalog.delete_version(scene, 1, **WHO)
     assert catalog.delete_version(helmet, 1, **WHO)

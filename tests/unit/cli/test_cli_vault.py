@@ -97,8 +97,8 @@ def test_hold_and_delete(cli, stored):
     assert "nothing is held" in cli("hold")
     [hold] = cli("hold", "robots/helmet", "--tenant", "acme", "--version", "1", "--until", "30d", "--json")
     assert (hold["asset"], hold["number"]) == ("acme/robots/helmet", 1)
-    refused = cli("delete", "acme/robots/helmet", "1", "--why", "x", "--yes", "--json", code=1)
-    assert refused["error"]["code"] == "CB6101"
+    refused = cli("delete", "acme/robots/helmet", "1", "--why", "x", "--yes", "--json", code=2)
+    assert refused["error"]["code"] == "CB6103"
     assert "is released" in cli("hold", "acme/robots/helmet", "--version", "1", "--release")
     assert "there was no hold" in cli("hold", "acme/robots/helmet", "--version", "1", "--release")
     deleted = cli("delete", "acme/robots/helmet", "1", "--why", "x", "--yes", "--json")
