@@ -297,7 +297,8 @@ def test_what_the_page_says_of_engines_is_so(engine: Engine) -> None:
     name = HEAD + '[resource]\nresource_name = "game"\n'
     files = {
         "early.tres": b'[gd_resource type="Resource" x=ExtResource("res://missing.tres")]\n[resource]\n',
-        "twice.tscn": b'[gd_scene format=2]\n[node name="R" type="Node"]\n[node name="A" type="Node" parent="."]\n= 1\n',
+        "twice.tscn": b'[gd_scene format=2]\n[node name="R" type="Node"]\n'
+        b'[node name="A" type="Node" parent="."]\n= 1\n',
         "kept.tres": name.encode(),
         "x.import": b'[remap]\nmetadata={"x": SubResource("res://kept.tres")}\n',
         "g.tres": name.encode(),
