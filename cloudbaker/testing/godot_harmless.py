@@ -349,7 +349,7 @@ def _particles(s: Syntax) -> Iterator[_Maker]:
 
 
 def _sounds(s: Syntax) -> Iterator[_Maker]:
-    for name, data in (("wav", wav()), ("ogg", ogg()), ("mp3", b"\xff\xfb\x90\x64" + bytes(400)), ("flac", _flac())):
+    for name, data in (("wav", wav()), ("ogg", ogg()), ("mp3", _encoded("MP3")), ("flac", _encoded("FLAC"))):
         yield (
             f"sound-{name}",
             _given(
@@ -368,14 +368,14 @@ def _sounds(s: Syntax) -> Iterator[_Maker]:
         )
 
 
-def _flac() -> bytes:
+def _encoded(kind: str) -> bytes:
     import io
 
     import numpy as np
     import soundfile
 
     out = io.BytesIO()
-    soundfile.write(out, np.zeros(2000), 22050, format="FLAC")
+    soundfile.write(out, np.sin(np.arange(22050) / 20) / 2, 22050, format=kind)
     return out.getvalue()
 
 
@@ -502,7 +502,7 @@ def _interface(s: Syntax) -> Iterator[_Maker]:
                 + s.child("Button", 'text = "Plant"\ntoggle_mode = true\n', parent="Box", name="Plant")
                 + s.child(
                     "RichTextLabel",
-                    f'bbcode_enabled = true\n{_pick(s, "bbcode_text", "text")} = "[b]Oak[/b] [img]{ROOT}a.png[/img] [url=https://example.invalid]more[/url]"\n',
+                    f'bbcode_enabled = true\n{_pick(s, "bbcode_text", "text")} = "[b]Oak[/b] [img]{ROOT}a.png[/img] [img=16x16]{ROOT}a.png[/img] [color=#ff0] [i]1.5[/i] [url=https://example.invalid]more[/url]"\n',
                     parent="Box",
                     name="Text",
                 )

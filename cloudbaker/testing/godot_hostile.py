@@ -303,6 +303,27 @@ def _properties(s: Syntax) -> Iterator[_Payload]:
     )
     yield _Payload("bbcode-user", e, "ref.outside", node("RichTextLabel", 'text = "[img]user://save.tres[/img]"'))
     yield _Payload(
+        "bbcode-without-scheme", e, "ref.outside", node("RichTextLabel", 'text = "[img]secret/plan.tres[/img]"')
+    )
+    yield _Payload("bbcode-font", e, "ref.outside", node("RichTextLabel", 'text = "[font=secret/plan.tres]x[/font]"'))
+    yield _Payload(
+        "bbcode-translated", e, "ref.outside", lambda: {"words.csv": b"key,en\nOAK,[img=10]secret/plan.tres[/img]\n"}
+    )
+    acting = "VisibleOnScreenEnabler3D" if e == 4 else "VisibilityEnabler"
+    yield _Payload("acting-root", e, "scene.root", lambda: {"main.tscn": s.scene(s.root(type=acting))})
+    yield _Payload(
+        "type-and-instance",
+        e,
+        "class.network",
+        lambda: {
+            "main.tscn": s.scene(
+                s.root() + f'[node name="X" type="HTTPRequest" parent="." instance={s.ext(1)}]\n',
+                s.ext_resource("PackedScene", ROOT + "b.tscn", 1),
+            ),
+            "b.tscn": s.scene(s.root()),
+        },
+    )
+    yield _Payload(
         "load-path",
         e,
         "ref.outside",

@@ -101,6 +101,8 @@ class Policy(_Part):
     """UIDs override paths. ``strip``: they are noted, and removed before an engine sees the file."""
     game_paths: tuple[str, ...] = ()
     """Files of the game that a mod may refer to: ``res://assets/shared/*.png``; ``*`` does not cross a ``/``."""
+    not_roots: tuple[str, ...] = ()
+    """Node classes (with all that derive from them; ``*`` within names) that can't be the root of a scene."""
     instance_properties: tuple[str, ...] = ()
     """What a mod may set on an instance of such a file, where it is a scene."""
     paths: tuple[str, ...] = ()
@@ -166,6 +168,11 @@ class Allowed:
                 None,
             )
         return self._bans[name]
+
+    def can_be_root(self, name: str) -> bool:
+        """Whether a node class may be the root of a scene."""
+        chain = [*self.classes.chain(name)]
+        return not any(fnmatch.fnmatchcase(part, pattern) for pattern in self.policy.not_roots for part in chain)
 
     def rule(self, owner: str, key: str) -> PropertyRule:
         """What holds for a property of a class. `owner` is empty where the class is not known: a node that a scene
@@ -319,6 +326,6 @@ def _extended(data: dict[str, Any], seen: tuple[str, ...]) -> dict[str, Any]:
                 **data.get(key, {}),
                 **{k: v for k, v in base.get(key, {}).items() if k not in data.get(key, {})},
             }
-    for key in ("bans", "game_paths", "instance_properties", "paths"):
+    for key in ("bans", "game_paths", "not_roots", "instance_properties", "paths"):
         merged[key] = [*base.get(key, []), *data.get(key, [])]
     return merged

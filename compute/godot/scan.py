@@ -32,7 +32,7 @@ from cloudbaker.compute.godot.policy import Policy
 from cloudbaker.compute.godot.resources.binary import BinaryLimits, parse_binary
 from cloudbaker.compute.godot.resources.text import TextLimits, parse_config, parse_text
 from cloudbaker.compute.godot.resources.tree import Resource
-from cloudbaker.compute.godot.scan_resource import Context, SceneFacts, check_config, check_resource
+from cloudbaker.compute.godot.scan_resource import Context, SceneFacts, check_config, check_resource, check_words
 from cloudbaker.compute.godot.scan_rules import ScanFindings
 from cloudbaker.compute.godot.shaders import check_shader
 from cloudbaker.compute.godot.unpack import strip_uids
@@ -220,6 +220,8 @@ class _Scanner:
             self._check_gltf(path, data)
         elif kind == "shader":
             self._check_shader(path, data)
+        elif kind == "text" and extension(path) in ("csv", "po"):
+            check_words(path, bytes(data).decode("utf-8", "replace"), self.context)
         elif extension(path) in _CONFIGS:
             found = []
             config = parse_config(data, engine=self.major, limits=self.text_limits, findings=found)

@@ -39,6 +39,8 @@ SCENES = frozenset({"tscn", "scn", "glb", "gltf"})
 _URI = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*)://([^\s\[\]\"'<>]*)")
 _WEB = frozenset({"http", "https"})
 """Addresses in texts harm nobody: what opens them is banned."""
+_BBCODE = re.compile(r"\[(?P<name>img|font|dropcap)\b(?P<options>[^\]]*)\](?P<body>[^\[]*)")
+_NUMERIC = re.compile(r"[\d.,x%-]*|#\w+")
 _TRACK = re.compile(r"tracks/(\d+)/(type|path|keys)")
 _SHADERS = ("Shader", "ShaderMaterial", "ShaderInclude", "VisualShaderNode")
 _CODE = frozenset({"code", "expression"})
@@ -105,6 +107,14 @@ def check_config(path: str, resource: Resource, context: Context) -> None:
             check.values(held.value, held.name, held.place)
 
 
+def check_words(path: str, text: str, context: Context) -> None:
+    """Check a file of translations: its words may end up in a label that reads BBCode."""
+    check = _Check(path, Resource("text", ""), context)
+    for number, line in enumerate(text.split("\n"), 1):
+        if "://" in line or "[" in line:
+            check.text(line, number)
+
+
 @dataclass(slots=True)
 class _Place:
     """Where a node stands in its scene."""
@@ -135,6 +145,8 @@ class _Check:
         self.context.findings.add(code, self._where(place), message)
 
     def _where(self, place: int) -> str:
+        if not self.resource.type and self.resource.kind == "text":  # a text that is no resource: places are lines
+            return f"{self.path}:{place}"
         line = self.resource.line(place)
         return f"{self.path}@{place:#x}" if line is None else f"{self.path}:{line}"
 
@@ -239,8 +251,8 @@ class _Check:
             if kind in _PLAIN:
                 continue
             if kind is str or (kind is not NodePath and isinstance(item, str)):
-                if "://" in item:  # type: ignore[operator]
-                    self._text(str(item), place)
+                if "://" in item or "[" in item:  # type: ignore[operator]
+                    self.text(str(item), place)
             elif kind is NodePath:
                 self._node_path(str(item), key, depth, place, owner)
             elif isinstance(item, ExtRef):
@@ -272,11 +284,18 @@ class _Check:
             if rule.ban is not None:
                 self._banned(rule.ban, value.type, held)
 
-    def _text(self, text: str, place: int) -> None:
-        """A string with an address in it: BBCode loads images by path, and so do some properties."""
+    def text(self, text: str, place: int) -> None:
+        """A string with an address in it: BBCode loads images and fonts by their path, and so do some properties."""
         for match in _URI.finditer(text):
             if match[1].lower() not in _WEB:
                 self._reference(match[0].rstrip(".,;:!?)"), place)
+        for tag in _BBCODE.finditer(text):
+            paths = [tag["body"] or ""] if tag["name"] == "img" else []
+            paths += [word.strip("\"'") for word in re.findall(r"=\s*(\"[^\"]*\"|'[^']*'|[^\s\]]+)", tag["options"])]
+            for path in paths:
+                # Without a scheme, the engine takes it from res://.
+                if "://" not in path and re.search(r"[./\\]", path) and not _NUMERIC.fullmatch(path):
+                    self._reference(path, place, "res://")
 
     def values(self, value: Value, key: str, place: int) -> None:
         """A value outside of any resource."""
@@ -284,9 +303,9 @@ class _Check:
 
     # --- references
 
-    def _reference(self, path: str, place: int) -> None:
-        """A path that the engine loads."""
-        found = canonical(path, self.path, self.context.major)
+    def _reference(self, path: str, place: int, base: str = "") -> None:
+        """A path that the engine loads, relative to this file or to `base`."""
+        found = canonical(path, base or self.path, self.context.major)
         ban = extension_ban(found.path)
         if ban in ("file.script", "file.native"):
             code = "script.source" if ban == "file.script" else "native.source"
@@ -397,8 +416,10 @@ class _Check:
             self._reference(node.instance_placeholder, node.place)
         if node.instance is not None:
             self._instance(node)
-        if node.type and node.instance is None:
+        if node.type:
             self._class(node.type, node.place, "Node")
+            if at.depth == 0 and node.instance is None and not self.allowed.can_be_root(node.type):
+                self.add("scene.root", node.place, f"{node.type} as the root")
         game = at.game
         if game:
             for held in node.properties:
@@ -432,7 +453,7 @@ class _Check:
         if names.startswith("/"):
             self.add("node-path.absolute", place, f"{quote(path, 80)} in {quote(key, 40)}")
             return
-        if key in _READS_ONLY or self.allowed.classes.is_a(owner, "SkeletonModification2D"):
+        if key == "_bundled" or key in _READS_ONLY or self.allowed.classes.is_a(owner, "SkeletonModification2D"):
             return
         climbs = _climbs(names)
         if climbs == 0:

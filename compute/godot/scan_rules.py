@@ -96,6 +96,7 @@ RULES: dict[str, Rule] = {
     "scene.too-many-nodes": Rule("a scene has too many nodes, its instances included", "make the scene smaller"),
     "scene.too-deep": Rule("nodes are nested too deeply", "flatten the tree"),
     "scene.cycle": Rule("a scene instances itself", "remove the instance"),
+    "scene.root": Rule("the root acts on the node that the game puts it under", "put it below a plain root"),
     "scene.no-root": Rule("a scene has no root, or several", _EDITOR),
     "node-path.absolute": Rule("a node path begins at the root of the game", "use a path relative to the node"),
     "node-path.outside": Rule("a node path leaves the mod's scene", "use a path within the scene"),
