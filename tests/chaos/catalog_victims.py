@@ -31,6 +31,7 @@ from cloudbaker.catalog import (  # noqa: F401 (imported once, before the forks)
     views,
 )
 from cloudbaker.catalog.core import Catalog
+from cloudbaker.catalog.statements import Statement
 from cloudbaker.errors import Conflict, StoreError
 from cloudbaker.model import AssetRef, Run, RunState, Step, StepState
 from cloudbaker.settings import Settings
@@ -78,6 +79,8 @@ def die_at(n: int) -> None:
         setattr(module, name, ticking(getattr(module, name)))
     for moment in ("before_cursor_execute", "commit", "rollback"):
         event.listen(sa.Engine, moment, tick)
+    for name in ("run", "many"):  # compiled statements go past SQLAlchemy
+        setattr(Statement, name, ticking(getattr(Statement, name)))
 
 
 def bake(catalog: Catalog, asset: AssetRef, content: bytes, run_id: str) -> int:
