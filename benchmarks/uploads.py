@@ -99,6 +99,10 @@ def measure(endpoint: str, source: Path, rounds: int, megabytes: int, aws: list[
             "boto3 `upload_file`: CRC32 by parts": [
                 *(sys.executable, "-c", BOTO3, store.bucket, endpoint, str(source), f"boto3/{n}")
             ],
+            "`aws s3 cp --checksum-algorithm SHA256`: SHA-256 by parts": [
+                *(*aws, "s3", "cp", "--quiet", "--checksum-algorithm", "SHA256", "--endpoint-url", endpoint),
+                *(str(source), f"s3://{store.bucket}/aws-sha256/{n}"),
+            ],
             "`aws s3 cp`: CRC by parts": [
                 *(*aws, "s3", "cp", "--quiet", "--endpoint-url", endpoint, str(source), f"s3://{store.bucket}/aws/{n}")
             ],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from sqlalchemy.engine import Connection
+
 from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.journal import audit
 from cloudbaker.catalog.stores import ObjectStore
@@ -24,10 +26,11 @@ def rotate_store_keys(
         raise NotFound(f"tenant {unknown[0]!r} has no keys: it has stored nothing", tenant=unknown[0])
     chosen = list(tenants) or known
     store.rotate(chosen, master=master)
-    for tenant in [None] if master else chosen:
-        core.transact(
-            lambda connection, tenant=tenant: audit(
-                connection, now, tenant=tenant, who=by, action="rotate-keys", subject=tenant or "store master key"
-            )
-        )
+    for subject in [None] if master else chosen:
+
+        def write_down(connection: Connection, subject: str | None = subject) -> None:
+            what = subject or "store master key"
+            audit(connection, now, tenant=subject, who=by, action="rotate-keys", subject=what)
+
+        core.transact(write_down)
     return chosen

@@ -5,6 +5,7 @@ What it asks of the server, and what it makes of one that does less, is in docs/
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import random
@@ -17,6 +18,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from botocore.auth import AUTH_TYPE_MAPS, S3SigV4Auth
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -202,7 +204,28 @@ def _client(options: S3Options) -> S3Client:
         s3={"addressing_style": "path" if options.endpoint else "auto"},
     )
     client: S3Client = Session().client("s3", endpoint_url=options.endpoint or None, config=config)
+    client.meta.events.register_first("choose-signer.s3", _choose_signer)
     return client
+
+
+class _SignedDigest(S3SigV4Auth):
+    """Signs a body by the SHA-256 that is sent with it.
+
+    boto3 would hash it once more (0.3 s of CPU for 500 MB), or over https not sign it at all. Signed it is checked by
+    servers too that know nothing of checksums: it is how Ceph 16 notices a damaged part.
+    """
+
+    def payload(self, request: Any) -> str:
+        digest = request.headers.get("x-amz-checksum-sha256")
+        return super().payload(request) if digest is None else base64.b64decode(digest).hex()
+
+
+_SIGNER = "cloudbaker-s3v4"
+AUTH_TYPE_MAPS[_SIGNER] = _SignedDigest
+
+
+def _choose_signer(signature_version: Any, **_: Any) -> Any:
+    return _SIGNER if signature_version == "s3v4" else None
 
 
 class _Reader(io.RawIOBase):
