@@ -24,7 +24,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -34,7 +34,7 @@ from sqlalchemy.engine import Connection
 
 from cloudbaker import logs
 from cloudbaker.catalog import schema as s
-from cloudbaker.catalog.engine import Core
+from cloudbaker.catalog.engine import Core, translated
 from cloudbaker.catalog.journal import audit, many, tell
 from cloudbaker.catalog.pages import Order, Page
 from cloudbaker.catalog.tail import horizon, position, tail
@@ -601,10 +601,13 @@ def _alone(core: Core, sink: str) -> Iterator[bool]:
             os.close(fd)
         return
     key = int.from_bytes(hashlib.sha256(f"cloudbaker sink {sink}".encode()).digest()[:8], signed=True)
-    with core.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        alone = bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar())
+    with ExitStack() as stack:
+        with translated(core.dialect):
+            connection = stack.enter_context(core.engine.connect().execution_options(isolation_level="AUTOCOMMIT"))
+            alone = bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar())
         try:
             yield alone
         finally:
             if alone:
-                connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
+                with suppress(sa.exc.DBAPIError):  # the connection is gone, and the lock with it
+                    connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))

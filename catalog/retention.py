@@ -228,7 +228,7 @@ def _give_up(connection: Connection, asset: AssetRef, reasons: Mapping[int, str]
     many(connection, s.version_deletions, [{**tombstone, "number": n, "why": why} for n, why in reasons.items()])
     _dereference(connection, asset, list(reasons), now)
     for number, why in reasons.items():
-        tell(connection, now, asset, "version.deleted", {"number": number, "by": by, "why": why}, run_id=None)
+        tell(connection, now, asset, "version.deleted", {"version": number, "by": by, "why": why}, run_id=None)
     for number, why in reasons.items():  # last, as whoever audits waits for this transaction
         subject = f"{asset}@{number}"
         audit(connection, now, tenant=asset.tenant, who=by, action="delete-version", subject=subject, why=why)

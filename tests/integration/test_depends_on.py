@@ -6,7 +6,10 @@ import pytest
 
 import cloudbaker as cb
 from cloudbaker.errors import NameRefused, NotFound
+from cloudbaker.flows.direct import run_directly
 from cloudbaker.model import AssetRef, Dependency, RunState
+from cloudbaker.tasks.context import BakeRequest
+from cloudbaker.tasks.services import direct_services
 from cloudbaker.testing import models
 
 
@@ -39,6 +42,19 @@ def test_what_is_needed_is_kept_until_something_else_is_said(tmp_path, wheel):
     with cb.catalog() as catalog:
         assert [n.number for n in catalog.dependents(wheel, old=True)] == [1, 2]
         assert catalog.dependents(wheel) == []
+
+
+def test_a_rebake_keeps_what_is_needed(tmp_path, wheel):
+    path = tmp_path / "car.glb"
+    path.write_bytes(models.animated())
+    first = cb.bake(path, depends_on=["wheel@1"], mode="direct", previews=False).version
+    with direct_services(previews=False) as services:
+        request = BakeRequest(
+            first.asset, recipe="web-lite", sources=first.sources, replaces=first.number, previews=False
+        )
+        assert run_directly(services.context(request, run_id="again", flow="rebake")) is RunState.COMPLETED
+        version = services.catalog.get_version(first.asset)
+    assert (version.number, version.dependencies) == (2, (Dependency(wheel, 1),))
 
 
 def test_a_bake_tells_its_story_in_order(tmp_path, wheel):

@@ -254,6 +254,48 @@ def test_more_than_fits_into_one_round(catalog, listener):
     assert len(catalog.deliveries(limit=300, cursor=page.next)) == 32
 
 
+def test_a_sick_sink_has_a_bounded_number_of_events_waiting(catalog, listener, clock, monkeypatch):
+    monkeypatch.setattr("cloudbaker.catalog.events.MOST_WAITING", 3)
+    listener.refuses = {0}
+    announce(catalog, A, 0)
+    publisher = catalog.publisher([listener], retries=Retries(attempts=2))
+    publisher.drain()
+    announce(catalog, A, 1, 2, 3)
+    publisher.drain()
+    announce(catalog, B, 4)
+    publisher.drain()
+    assert catalog.sinks()[0].waiting == 4  # one round beyond the bound, and then nothing new
+    assert catalog.sinks()[0].behind == 1
+    clock.later(hours=1)
+    publisher.drain()
+    assert listener.numbers() == [1, 2, 3, 4]
+    assert [d.state for d in catalog.deliveries()] == ["dead"]
+
+
+def test_a_lock_that_is_lost_costs_nothing_but_repetition(catalog, listener, clock):
+    """The connection that holds the lock dies in the middle of a round: another publisher may tell the same."""
+    if catalog.core.path is not None:
+        pytest.skip("a file lock ends with its process alone")
+    rival = Listener()
+
+    class Interrupted(Listener):
+        def deliver(self, events):
+            with catalog.core.engine.connect() as connection:
+                others = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+                connection.execute(sa.text(others))
+            assert deliver(catalog.core, rival, clock).told == 2
+            return super().deliver(events)
+
+    announce(catalog, A, 1, 2)
+    slow = Interrupted()
+    deliver(catalog.core, slow, clock)
+    assert (slow.numbers(), rival.numbers()) == ([1, 2], [1, 2])
+    announce(catalog, A, 3)
+    catalog.publisher([rival]).drain()
+    assert rival.numbers() == [1, 2, 3]
+    assert catalog.deliveries() == []
+
+
 def test_following_shows_what_comes(catalog):
     announce(catalog, A, 1)
     stop, seen = threading.Event(), []
