@@ -12,7 +12,7 @@ from cloudbaker.catalog.core import Catalog
 from cloudbaker.catalog.stores import open_store
 from cloudbaker.catalog.stores.encrypted import EncryptedStore, plain_size
 from cloudbaker.catalog.stores.keyring import MASTER, Keyring, master_key, rotate_master
-from cloudbaker.errors import CloudBakerError, StoreDamaged, StoreKeyError, UsageError
+from cloudbaker.errors import CloudBakerError, StoreDamaged, StoreError, StoreKeyError, UsageError
 from cloudbaker.settings import Settings
 from cloudbaker.testing.catalog import broken, publish
 from cloudbaker.testing.stores import MB, content, get, put
@@ -252,3 +252,25 @@ def test_the_command_gives_new_keys_and_writes_it_down(settings, helmet, monkeyp
     monkeypatch.setenv("CLOUDBAKER_STORE_URL", f"folder:{settings.home}/plain")
     current.cache_clear()
     assert "no key to rotate" in run()
+
+
+def test_a_full_disk_is_a_typed_error_and_leaves_nothing(small_disk):
+    store = open_store(Settings(home=small_disk / "home", store_encryption="tink"))
+    put(store, "a/small", b"fits")
+    with pytest.raises(StoreError, match="disk is full: free some space"):
+        put(store, "a/b", content(3 * MB))
+    assert list(store.unfinished()) == []
+    assert [info.key for info in store.list()] == ["a/small"]
+    assert put(store, "a/b", b"fits too")
+
+
+def test_a_full_disk_for_a_tenants_first_key(small_disk):
+    store = open_store(Settings(home=small_disk / "home", store_encryption="tink"))
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space"):
+        filler.write_bytes(b"x" * (2 << 20))
+    with pytest.raises(StoreError):
+        put(store, "a/b", b"x")
+    filler.unlink()
+    assert put(store, "a/b", b"x")
+    assert get(store, "a/b") == b"x"
