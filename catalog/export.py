@@ -73,7 +73,7 @@ def export_alone(core: Core, tables: Tables, *, progress: Progress | None = None
         if reached is not None:
             cut[table.name] = reached
     if len(cut) == len(FACTS):  # else a rival is ahead, and writes it down
-        _complete(tables, cut)
+        write_complete(tables, cut)
     return ExportReport(rows)
 
 
@@ -135,7 +135,8 @@ def complete(tables: Tables) -> dict[str, Cut] | None:
     return {row["table"]: Cut(row["version"], row["app"], row["watermark"]) for row in rows} or None
 
 
-def _complete(tables: Tables, cut: dict[str, Cut]) -> None:
+def write_complete(tables: Tables, cut: dict[str, Cut]) -> None:
+    """Write down where the tables are at one moment."""
     with tables.damaged(COMPLETE):
         try:
             if complete(tables) == cut:

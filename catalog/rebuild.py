@@ -34,7 +34,7 @@ from cloudbaker.canonical import canonical_sha256
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.arrow import fact_columns
 from cloudbaker.catalog.engine import Core
-from cloudbaker.catalog.export import Cut, complete, published_schema
+from cloudbaker.catalog.export import Cut, complete, published_schema, write_complete
 from cloudbaker.catalog.published import CLUSTER, OLD_POSITIONS, WHERE, Owner, Tables, owner
 from cloudbaker.catalog.records import RebuildReport
 from cloudbaker.catalog.tail import position
@@ -215,7 +215,7 @@ class _Found:
             self.duck.execute(f"CREATE VIEW {view} AS {VIEWS[view]}")
 
     def _of_the_moment(self, table: sa.Table, delta: deltalake.DeltaTable, cut: Cut | None) -> deltalake.DeltaTable:
-        if cut is None or (cut.version >= 0 and delta.transaction_version(cut.app) == cut.watermark):
+        if cut is None or (cut.version >= 0 and (delta.transaction_version(cut.app) or 0) == cut.watermark):
             return delta
         # Published further by an export that did not come to its end. What there was before is still in the log.
         self.back[table] = max(cut.version, 0)
@@ -254,6 +254,7 @@ class _Found:
 
     def take_over(self, who: Owner) -> None:
         """Make the tables those of a core that holds exactly these rows."""
+        cut = {table.name: Cut(-1, who.app, 0) for table in s.FACTS}
         for table, found in self.deltas.items():
             with self.tables.damaged(table.name):
                 delta = self.tables.open(table.name) or found
@@ -265,6 +266,8 @@ class _Found:
                 marks = who.transactions(upto, created)
                 commit = deltalake.CommitProperties(app_transactions=marks, max_commit_retries=0)
                 delta.create_write_transaction([], "append", delta.schema(), commit_properties=commit)
+                cut[table.name] = Cut(delta.version() + 1, who.app, upto)
+        write_complete(self.tables, cut)
 
 
 def _plain(column: sa.Column[Any]) -> str:
@@ -357,10 +360,13 @@ def _filling(target: Core) -> Iterator[Any]:
 def _filling_postgres(target: Core) -> Iterator[Any]:
     import adbc_driver_postgresql.dbapi as adbc
 
+    from cloudbaker.catalog.postgres import LOCK_SECONDS
+
     target.open()
     url = target.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     with adbc.connect(url) as connection:
         with connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
             names = ", ".join(f'"{table.name}"' for table in s.metadata.tables.values() if table is not s.catalog_info)
             cursor.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
         yield connection
@@ -408,8 +414,9 @@ def _filling_sqlite(path: Path) -> Iterator[Any]:
         made.close()
         _put_in_place(draft, path)
     finally:
-        for left in path.parent.glob(f"{draft.name}*"):
-            left.unlink()
+        for left in path.parent.iterdir() if path.parent.is_dir() else ():
+            if left.name.startswith(draft.name):
+                left.unlink()
 
 
 def _put_in_place(draft: Path, path: Path) -> None:
