@@ -6,11 +6,12 @@ transaction that takes what it asks for, so that no number of uploads or runs at
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog import tenant_settings
@@ -51,28 +52,42 @@ def set_quota(core: Core, tenant: str, now: datetime, *, by: str, why: str, **li
 def quota(core: Core, tenant: str, now: datetime) -> Quota:
     """See `cloudbaker.catalog.core.Catalog.quota`."""
     with core.read() as connection:
-        row = tenant_settings.row(connection, tenant)
-        count = sa.select(sa.func.count())
-        o, r = s.open_runs.c, s.runs.c
-        in_flight = connection.execute(count.where(o.tenant == tenant)).scalar_one()
-        today = connection.execute(count.where(r.tenant == tenant, r.created_at >= midnight(now))).scalar_one()
-    return Quota(
-        tenant=tenant,
-        bytes=row.quota_bytes,
-        used_bytes=row.used_bytes,
-        reserved_bytes=row.reserved_bytes,
-        runs_in_flight=row.quota_runs_in_flight,
-        runs_in_flight_now=in_flight,
-        runs_per_day=row.quota_runs_per_day,
-        runs_today=today,
-    )
+        tenant_settings.row(connection, tenant)
+        return _quotas(connection, now, tenant)[0]
 
 
 def quotas(core: Core, now: datetime) -> list[Quota]:
     """See `cloudbaker.catalog.core.Catalog.quotas`."""
     with core.read() as connection:
-        names = connection.execute(sa.select(s.tenants.c.tenant).order_by(s.tenants.c.tenant)).scalars().all()
-    return [quota(core, name, now) for name in names]
+        return _quotas(connection, now, None)
+
+
+def _quotas(connection: Connection, now: datetime, tenant: str | None) -> list[Quota]:
+    t, o, r = s.tenants.c, s.open_runs.c, s.runs.c
+
+    def counted(column: sa.ColumnElement[Any], *where: sa.ColumnElement[bool]) -> dict[str, int]:
+        query = sa.select(column, sa.func.count()).where(*where).group_by(column)
+        if tenant is not None:
+            query = query.where(column == tenant)
+        return {row[0]: row[1] for row in connection.execute(query)}
+
+    begun = midnight(now)
+    in_flight = counted(o.tenant)
+    today = counted(r.tenant, r.created_at >= begun, r.created_at < begun + timedelta(days=1))
+    rows = sa.select(s.tenants).order_by(t.tenant)
+    return [
+        Quota(
+            tenant=row.tenant,
+            bytes=row.quota_bytes,
+            used_bytes=row.used_bytes,
+            reserved_bytes=row.reserved_bytes,
+            runs_in_flight=row.quota_runs_in_flight,
+            runs_in_flight_now=in_flight.get(row.tenant, 0),
+            runs_per_day=row.quota_runs_per_day,
+            runs_today=today.get(row.tenant, 0),
+        )
+        for row in connection.execute(rows if tenant is None else rows.where(t.tenant == tenant))
+    ]
 
 
 def midnight(now: datetime) -> datetime:

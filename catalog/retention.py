@@ -133,14 +133,12 @@ def _needed_by(
 
 def given_up(connection: Connection, versions: Sequence[Expired]) -> Counter[str]:
     """How often these versions refer to each storage key: by so much its count falls when they go."""
-    wanted = {(str(version.asset), version.number) for version in versions}
     found: Counter[str] = Counter()
-    for some in chunks(sorted({asset for asset, _ in wanted})):
+    for some in chunks([(str(version.asset), version.number) for version in versions]):
         for table in (s.version_sources, s.artifacts):
             c = table.c
-            for row in connection.execute(sa.select(c.asset, c.number, c.storage_key).where(c.asset.in_(some))):
-                if (row.asset, row.number) in wanted:
-                    found[row.storage_key] += 1
+            these = sa.select(c.storage_key).where(sa.tuple_(c.asset, c.number).in_(some))
+            found.update(connection.execute(these).scalars())
     return found
 
 
