@@ -1,4 +1,6 @@
-"""How fast the catalog is: uploads, the export and the views, what opening it costs. Publishes: catalog_commits.py.
+"""What opening the catalog costs, and the export and the views of one that was made by publishing.
+
+Publishes: catalog_commits.py; uploads: uploads.py; a million versions: catalog_scale.py.
 
     python benchmarks/catalog.py [FOLDER]
 
@@ -9,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import multiprocessing
 import os
 import platform
 import shutil
@@ -27,10 +28,6 @@ from cloudbaker.model import AssetRef
 from cloudbaker.settings import Settings
 from cloudbaker.testing.catalog import publication
 
-SECONDS = 3.0
-ROUNDS = 5
-"""Each way in turn, the best round of each counts: other work on the machine comes and goes."""
-
 
 def main() -> None:
     """Run all and print it."""
@@ -45,7 +42,6 @@ def main() -> None:
         print(f"Load average at the start: {os.getloadavg()[0]:.1f}. `python benchmarks/catalog.py`\n")
         opening(folder)
         views(folder)
-        upload(folder)
     finally:
         shutil.rmtree(folder)
 
@@ -142,41 +138,6 @@ def _timed(work: Callable[[], object]) -> float:
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
-
-
-# ---- upload
-
-
-def upload(folder: Path) -> None:
-    """A large file into the vault, and again (deduplicated), in a process of its own for its memory."""
-    megabytes = 500
-    source = folder / "large.bin"
-    with source.open("wb") as file:
-        for _ in range(megabytes):
-            file.write(os.urandom(1 << 20))
-    spawn = multiprocessing.get_context("spawn")
-    results = spawn.Queue()
-    worker = spawn.Process(target=_uploader, args=(folder / "upload", source, results))
-    worker.start()
-    first, second, before, peak = results.get()
-    worker.join()
-    print(f"## Upload of {megabytes} MB\n")
-    print("| | s | peak RSS, MB (before: " + f"{before:.0f}) |\n|---|---|---|")
-    print(f"| stored, SHA-256 in flight, fsync | {first:.1f} | {peak:.0f} |")
-    print(f"| the same bytes again, not stored twice | {second:.1f} | |\n")
-
-
-def _uploader(home: Path, source: Path, results: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
-    with Catalog.open(Settings(home=home)) as catalog:
-        before = _peak()
-        times = [_timed(lambda: catalog.put_file(source, "acme", "vault")) for _ in range(2)]
-    results.put((*times, before, _peak()))
-
-
-def _peak() -> float:
-    """Megabytes. Not from getrusage: that begins with the peak of the process that started this one."""
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":
