@@ -271,7 +271,7 @@ def _opened(data: bytes | memoryview) -> Any:
         return soundfile.SoundFile(_Seekable(memoryview(data)))
     except soundfile.LibsndfileError as error:
         raise AudioError(
-            "audio.invalid", f"it can't be decoded: {_plain(error)}", "export the sound again, as WAV or FLAC"
+            "audio.invalid", "it can't be decoded: its header is damaged", "export the sound again, as WAV or FLAC"
         ) from error
 
 
@@ -282,9 +282,7 @@ def _blocks(file: Any) -> Iterator[Frames]:
         try:
             block = file.read(BLOCK, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
-            raise AudioError(
-                "audio.invalid", f"it can't be decoded to its end: {_plain(error)}", "export the sound again"
-            ) from error
+            raise AudioError("audio.invalid", "it can't be decoded to its end", "export the sound again") from error
         if not len(block):
             return
         yield cast("Frames", block)
@@ -297,11 +295,6 @@ class _Seekable(View):
         piece = self.read(len(buffer))
         buffer[: len(piece)] = piece
         return len(piece)
-
-
-def _plain(error: Exception) -> str:
-    """libsndfile's words without the address of our file object."""
-    return str(getattr(error, "error_string", error)).rstrip(".")[:200]
 
 
 def _decibels(ratio: float) -> float:

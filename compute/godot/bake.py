@@ -26,7 +26,7 @@ from cloudbaker.errors import EngineFailed
 from cloudbaker.model import Finding
 
 PACK = "mod.pck"
-PLAIN = frozenset({"txt", "md", "json", "csv", "xml", "ini", "yaml", "toml", "html"})
+PLAIN = frozenset({"txt", "md", "json", "xml", "ini", "yaml", "toml", "html"})
 """Extensions of files that are no resources of Godot: they are packed as they are."""
 
 
@@ -59,7 +59,7 @@ def prepare(
     extensions = {path.rsplit(".", 1)[-1] for contents in mods.values() for path in contents}
     include = ",".join(f"*.{each}" for each in sorted(extensions & PLAIN))
     files: dict[str, bytes | memoryview | Path] = {
-        f"{PROJECT}/{name}": data for name, data in adapter.project_settings("+".join(mods), options, include).items()
+        f"{PROJECT}/{name}": data for name, data in adapter.project_settings("mod", options, include).items()
     }
     for mod, contents in mods.items():
         home = f"{PROJECT}/mods/{mod}"

@@ -9,6 +9,7 @@ normal map where it is one. So images are taken out, once each for the model and
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,6 +90,7 @@ def part(glb: Bytes, *, stem: str) -> Parted:
     """
     document = Document.from_glb(glb)
     found = Parted(b"")
+    _spell_out(document)
     for image in encodable_images(document):
         content = document.view(image.view)
         name = f"{stem}.{hashlib.sha256(content).hexdigest()[:8]}.{_EXTENSIONS[image.mime]}"
@@ -105,6 +107,15 @@ def part(glb: Bytes, *, stem: str) -> Parted:
     document.undeclare(*([WEBP] if not _uses(document, WEBP) else []))
     found.model = document.to_glb()
     return found
+
+
+def _spell_out(document: Document) -> None:
+    """Write the default angles of spot lights: Godot 3.2.3 and 4.6.3 take those that are left out for zero, and 3.2.3
+    then gives the whole model up (KHR_lights_punctual, "spot")."""
+    extensions = document.json.get("extensions", {})
+    for light in (extensions.get("KHR_lights_punctual") or {}).get("lights", ()):
+        if light.get("type") == "spot":
+            light["spot"] = {"innerConeAngle": 0.0, "outerConeAngle": math.pi / 4, **light.get("spot", {})}
 
 
 def _name_plainly(document: Document, image: int) -> None:

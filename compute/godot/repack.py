@@ -26,6 +26,8 @@ BAKED = ".baked"
 """Folder of the baked files below the mod's."""
 _GUIDES = (".import", ".remap")
 _GUIDE_BYTES = 1 << 20
+_BESIDE = frozenset({"csv_translation"})
+"""Importers that write ordinary resources beside their source (``words.en.translation``)."""
 _LINE = re.compile(r'^(importer|type|path(?:\.[a-z0-9_]+)?)="([^"\\]*)"$')
 
 
@@ -46,17 +48,20 @@ def repack(
     *,
     sources: set[str],
     others: Collection[str] = (),
+    renames: Mapping[str, str] | None = None,
     vram: Mapping[str, bytes | memoryview] | None = None,
 ) -> Repacked:
     """The files of an exported pack, moved under ``mods/<mod>/``.
 
     `sources` are the files of the project that must be in it (below the mod's folder), imported or as they are;
-    `others` the mods that were baked in the same project, whose files are left to them. `vram`
+    `others` the mods that were baked in the same project, whose files are left to them; `renames` gives files back the
+    name that the mod knows them by (a FLAC was baked as ``x.flac.ogg``, or the engine would not look at it). `vram`
     gives textures of our own instead of the engine's: source path → ``.ctex``.
     """
     adapter = godot3 if pack.engine[0] == 3 else godot4
     home, result = f"mods/{mod}/", Repacked()
     entries = {entry.path.removeprefix(RES): entry for entry in pack.entries}
+    names, beside = renames or {}, set[str]()
     strangers = tuple(f"mods/{other}/" for other in others if other != mod)
     moved: dict[str, str] = {}
     for path, entry in entries.items():
@@ -78,12 +83,17 @@ def repack(
         if not path.startswith(home) or not path.endswith(_GUIDES):
             continue
         source = path.rsplit(".", 1)[0]
+        if source.removeprefix(home) in names:
+            source = home + names[source.removeprefix(home)]
         if entry.size > _GUIDE_BYTES:
             result.findings.append(
                 _finding("engine.guide", RES + path, "an import file is far too long", "report this")
             )
             continue
         guide = _read_guide(pack.read(entry).decode("utf-8", "replace"))
+        if guide.get("importer") in _BESIDE:
+            beside.add(source.removeprefix(home))
+            continue
         targets = {key: value for key, value in guide.items() if key.startswith("path")}
         missing = [target for target in targets.values() if target.removeprefix(RES) not in moved]
         if not targets or missing:
@@ -111,15 +121,19 @@ def repack(
         if any(key.startswith("path.") for key in guide):
             formats = ", ".join(f'"{key[5:]}"' for key in guide if key.startswith("path."))
             remap["metadata"] = f'{{\n"imported_formats": [{formats}],\n"vram_texture": true\n}}'
-        result.files[path] = config_text({"remap": remap}).encode()
-    for path in sorted(sources):
+        result.files[source + path[path.rindex(".") :]] = config_text({"remap": remap}).encode()
+    for path in sorted(sources - beside):
         whole = home + path
         if not {whole, f"{whole}.import", f"{whole}.remap"} & result.files.keys() and not any(
             finding.place == RES + whole for finding in result.findings
         ):
             result.findings.append(
-                _finding(
-                    "engine.left-out", RES + whole, "the engine did not pack the file", "remove it, or report this"
+                Finding(
+                    "engine.left-out",
+                    Severity.WARNING,
+                    RES + whole,
+                    "the engine has no use for the file: it is not in the pack",
+                    "remove it, or convert it to a format that this version of the engine reads",
                 )
             )
     result.unstable = sorted(adapter.unstable(result.files))
@@ -129,9 +143,9 @@ def repack(
 def repack_job(inputs: Inputs, params: Params) -> JobResult:
     """Move an exported pack to its place.
 
-    Inputs ``pack`` and the textures of our own; params ``mod``, ``sources`` (paths), ``others`` (mods), ``format`` and
-    ``engine`` of the pack to write, ``vram`` (``{source: input}``). Value: ``{"files": [{path, bytes, sha256}],
-    "findings", "unstable"}``; the file ``mod.pck``, which is left out where a finding is an error.
+    Inputs ``pack`` and the textures of our own; params ``mod``, ``sources`` (paths), ``others`` (mods), ``renames``,
+    ``format`` and ``engine`` of the pack to write, ``vram`` (``{source: input}``). Value: ``{"files":
+    [{path, bytes, sha256}], "findings", "unstable"}``; file ``mod.pck``, which is left out where a finding is an error.
     """
     try:
         pack = read_pck(inputs["pack"])
@@ -141,8 +155,14 @@ def repack_job(inputs: Inputs, params: Params) -> JobResult:
         )
         return JobResult({"files": [], "findings": [to_json(finding)], "unstable": []})
     vram = {path: inputs[key] for path, key in params.get("vram", {}).items()}
-    others = params.get("others", ())
-    made = repack(pack, params["mod"], sources=set(params["sources"]), others=others, vram=vram)
+    made = repack(
+        pack,
+        params["mod"],
+        sources=set(params["sources"]),
+        others=params.get("others", ()),
+        renames=params.get("renames"),
+        vram=vram,
+    )
     value = {
         "files": [
             {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

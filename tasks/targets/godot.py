@@ -51,6 +51,8 @@ class GodotOptimized(Optimized):
 
     mod: str = ""
     imports: tuple[Import, ...] = ()
+    renames: Mapping[str, str] = field(default_factory=dict)
+    """Name for the engine → name that the mod knows, of sounds whose extension the engine would not look at."""
     vram: Mapping[str, bytes] = field(default_factory=dict)
     """Textures of our own that take the engine's place, by source path: ``.ctex`` in ASTC."""
 
@@ -227,6 +229,7 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
         {"audio_seconds": made.seconds, "models": float(len(models)), "sounds": float(len(sounds))},
         mod=validated.facts["id"],
         imports=tuple(sorted(made.imports, key=lambda each: each.path)),
+        renames=made.renames,
         vram=made.vram,
     )
 
@@ -240,6 +243,7 @@ class _Made:
     losses: list[Loss] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     vram: dict[str, bytes] = field(default_factory=dict)
+    renames: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -264,7 +268,7 @@ def _model(path: str, outcome: Outcome, files: dict[str, bytes], made: _Made) ->
         if name in files and files[name] != outcome.files[row["file"]]:
             made.findings.append(
                 Finding(
-                    "godot.texture-name",
+                    "godot.name",
                     Severity.ERROR,
                     made.home + name,
                     "the mod has a file of the name that a texture of a model gets",
@@ -293,6 +297,15 @@ def _sound(path: str, kind: str, outcome: Outcome, files: dict[str, bytes], made
             made.losses.append(Loss("audio", path, "MP3 was encoded a second time, as Ogg Vorbis"))
         if value["loop"] is not None:
             parameters = {"loop": "true", "loop_offset": f"{value['loop']['start'] / value['rate']:.6f}"}
+    if kind == "audio" and not path.lower().endswith((".wav", ".ogg")):
+        name = f"{path}.ogg"
+        if name in files:
+            made.findings.append(
+                Finding("godot.name", Severity.ERROR, made.home + name, "the bake needs this name", "rename the file")
+            )
+            return
+        files[name], made.renames[name] = files.pop(path), path
+        path = name
     made.imports.append(Import(path, kind, parameters))
 
 
@@ -339,7 +352,8 @@ def package(context: BakeContext, ingested: Ingested, optimized: Optimized) -> P
             "godot.repack:repack_job",
             {"pack": baked.pack, **{f"vram{n}": data for n, data in enumerate(optimized.vram.values())}},
             mod=mod,
-            sources=sorted(path for path in optimized.files if not _NOT_PACKED.search(path)),
+            sources=packed_names(optimized),
+            renames=optimized.renames,
             format=engine.pack_format,
             engine=engine.number,
             vram={path: f"vram{n}" for n, path in enumerate(optimized.vram)},
@@ -349,8 +363,7 @@ def package(context: BakeContext, ingested: Ingested, optimized: Optimized) -> P
     pack = repacked.files.get(PACK)
     if pack is None or Verdict.of(tuple(findings)).kind is VerdictKind.REJECT:
         return Packaged({}, "", findings=tuple(findings))
-    paths = [f"res://mods/{mod}/{path}" for path in sorted(optimized.files) if _LOADABLE.search(path)]
-    loaded = verify_load(context.engines, engine, pack, mod, paths, limits)
+    loaded = verify_load(context.engines, engine, pack, mod, loadable(optimized), limits)
     context.outcomes += [loaded.outcome] if loaded.outcome else []
     findings += loaded.findings
     if Verdict.of(tuple(findings)).kind is VerdictKind.REJECT:
@@ -403,6 +416,17 @@ def package(context: BakeContext, ingested: Ingested, optimized: Optimized) -> P
         {PACK: Role.BUNDLE},
         tuple(findings),
     )
+
+
+def packed_names(optimized: GodotOptimized) -> list[str]:
+    """Files that must be in the pack, by the names that the mod knows, below its folder."""
+    names = {optimized.renames.get(path, path) for path in optimized.files}
+    return sorted(path for path in names if not _NOT_PACKED.search(path))
+
+
+def loadable(optimized: GodotOptimized) -> list[str]:
+    """Files that are resources, as ``res://`` paths."""
+    return [f"res://mods/{optimized.mod}/{path}" for path in packed_names(optimized) if _LOADABLE.search(path)]
 
 
 def engine_limits(context: BakeContext) -> Limits:

@@ -105,6 +105,7 @@ def test_an_import_that_leads_elsewhere_is_found(target: str) -> None:
 
 def test_stray_and_missing_files_are_found() -> None:
     pack = exported(3, **{"core.tres": b"x", "mods/other/a.tres": b"x", "mods/demo/manifest.tres": None})
+    assert not job(3, pack).files
     assert codes(job(3, pack)) == {
         ("engine.stray-file", "res://core.tres"),
         ("engine.stray-file", "res://mods/other/a.tres"),
@@ -144,3 +145,37 @@ def test_mods_of_one_project_are_taken_apart() -> None:
         "res://mods/other/.baked/icon.png-xyz.stex",
         "res://mods/other/icon.png.import",
     }
+
+
+def test_a_sound_gets_its_name_back() -> None:
+    sound = {
+        ".import/bird.flac.ogg-xyz.oggstr": b"vorbis",
+        "mods/demo/bird.flac.ogg.import": b'[remap]\n\nimporter="ogg_vorbis"\n'
+        b'path="res://.import/bird.flac.ogg-xyz.oggstr"\n',
+    }
+    sources = ["icon.png", "hull.png", "manifest.tres", "bird.flac"]
+    result = job(3, exported(3, **sound), sources=sources, renames={"bird.flac.ogg": "bird.flac"})
+    assert result.value["findings"] == []
+    paths = {row["path"] for row in result.value["files"]}
+    assert "mods/demo/bird.flac.import" in paths
+    assert "mods/demo/bird.flac.ogg.import" not in paths
+
+
+def test_translations_are_resources_beside_their_table() -> None:
+    table = {
+        "mods/demo/words.en.translation": b"RSRC",
+        "mods/demo/words.csv.import": b'[remap]\n\nimporter="csv_translation"\ntype="Translation"\n',
+    }
+    sources = ["icon.png", "hull.png", "manifest.tres", "words.csv"]
+    result = job(3, exported(3, **table), sources=sources)
+    assert result.value["findings"] == []
+    paths = {row["path"] for row in result.value["files"]}
+    assert "mods/demo/words.en.translation" in paths
+    assert "mods/demo/words.csv.import" not in paths
+
+
+def test_what_the_engine_has_no_use_for_is_told_and_no_reason_to_reject() -> None:
+    result = job(3, exported(3), sources=["icon.png", "hull.png", "manifest.tres", "font.woff2"])
+    (finding,) = result.value["findings"]
+    assert (finding["code"], finding["severity"]) == ("engine.left-out", "warning")
+    assert result.files

@@ -136,3 +136,17 @@ def test_webp_loses_its_extension_and_levels_share_textures() -> None:
 def test_a_model_from_a_strangers_name_makes_plain_file_names() -> None:
     result = model_job({"model.glb": memoryview(models.textured(64))}, {"name": 'ev\u202eil "..%2f.glb', "lods": []})
     assert all(set(row["name"]) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-") for row in result.value["textures"])
+
+
+def test_spot_lights_say_their_angles() -> None:
+    result = model_job({"model.glb": memoryview(models.lights())}, {"name": "x.glb", "lods": []})
+    lights = document(bytes(result.files["model.glb"]))["extensions"]["KHR_lights_punctual"]["lights"]
+    spots = [light["spot"] for light in lights if light["type"] == "spot"]
+    assert spots
+    assert all(0 <= spot["innerConeAngle"] < spot["outerConeAngle"] for spot in spots)
+
+
+def test_a_model_that_cant_be_read_is_a_finding() -> None:
+    result = model_job({"model.glb": memoryview(models.box()[:-40])}, {"name": "x.glb", "lods": []})
+    assert [f["code"] for f in result.value["findings"]] == ["godot.model"]
+    assert not result.files
