@@ -1,6 +1,6 @@
 """Cloud Baker: 3D content from people you don't know, baked into small, safe, signed, versioned packages.
 
-`bake`, `rebake`, `plan`, `inspect`, `validate`, `verify` and `catalog` are at hand as ``cloudbaker.bake`` and so on;
+`bake`, `rebake`, `plan`, `inspect`, `validate`, `scan`, `verify` and `catalog` are at hand as ``cloudbaker.bake`` and so on;
 they are imported on first use, so that importing the package costs nothing.
 """
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cloudbaker import catalog
-    from cloudbaker.api import bake, baking, inspect, plan, rebake, validate, verify
+    from cloudbaker.api import bake, baking, inspect, plan, rebake, scan, validate, verify
 
 __version__ = "0.1.0"
-__all__ = ["bake", "baking", "catalog", "inspect", "plan", "rebake", "validate", "verify"]
+__all__ = ["bake", "baking", "catalog", "inspect", "plan", "rebake", "scan", "validate", "verify"]
 
 
 def __getattr__(name: str) -> Any:

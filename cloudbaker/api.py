@@ -233,6 +233,17 @@ def inspect(path: str | Path, *, recipe: str = "web", trusted: bool = False) -> 
     return _look(inspect_file, path, recipe, trusted)
 
 
+def scan(path: str | Path, *, policy: str = "default", engine: str = "", trusted: bool = False) -> Look:
+    """The verdict on a Godot mod (``.pck``, ``.zip`` or folder) under a policy; nothing is stored, no engine started."""
+    from cloudbaker.compute.godot.policy import load_policy
+    from cloudbaker.compute.sandbox import Sandbox
+    from cloudbaker.tasks.scan import scan_mod
+
+    rules = load_policy(policy)
+    with Sandbox(parallel=1, trusted=trusted, outer=settings().outer_sandbox) as workbench:
+        return scan_mod(workbench, Path(path), rules, engine)
+
+
 def _look(verb: Callable[..., Look], path: str | Path, recipe: str, trusted: bool) -> Look:
     from cloudbaker.compute.sandbox import Sandbox
     from cloudbaker.recipe import load_recipe
@@ -261,4 +272,4 @@ def verify(what: str | Path, *, tenant: str = "local", keys: str | Path | None =
         return verify_bundle(version_bundle(opened, version), version.provenance, public)
 
 
-__all__ = ["bake", "baking", "inspect", "plan", "rebake", "validate", "verify"]
+__all__ = ["bake", "baking", "inspect", "plan", "rebake", "scan", "validate", "verify"]

@@ -20,16 +20,11 @@ def scan(mod: str, policy: str, engine: str, trusted: bool, as_json: bool) -> in
 
     Without --engine, a pack of format 1 and a manifest of Godot 3 mean 3, everything else means 4.
     """
-    from cloudbaker.compute.godot.policy import load_policy
-    from cloudbaker.compute.sandbox import Sandbox
+    from cloudbaker.api import scan as run
     from cloudbaker.model import VerdictKind
-    from cloudbaker.settings import settings
     from cloudbaker.tasks.report import finding_lines
-    from cloudbaker.tasks.scan import scan_mod
 
-    rules = load_policy(policy)
-    with Sandbox(parallel=1, trusted=trusted, outer=settings().outer_sandbox) as workbench:
-        look = scan_mod(workbench, Path(mod), rules, engine)
+    look = run(mod, policy=policy, engine=engine, trusted=trusted)
     if as_json:
         print_json(look.to_json())
     else:
@@ -37,7 +32,7 @@ def scan(mod: str, policy: str, engine: str, trusted: bool, as_json: bool) -> in
         name = (facts["manifest"] or {}).get("name") or facts["id"] or Path(mod).name
         click.secho(f"{look.verdict.kind.value}: {printable(name)}", bold=True)
         click.echo(
-            f"  {len(facts['files']):,} files, {facts['bytes']:,} bytes; policy {rules.name}, "
+            f"  {len(facts['files']):,} files, {facts['bytes']:,} bytes; policy {facts['policy']}, "
             f"classes of {facts['class_list'] or 'no engine'}"
         )
         for line in finding_lines(look.verdict.findings, most=100):
