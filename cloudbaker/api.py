@@ -234,7 +234,7 @@ def inspect(path: str | Path, *, recipe: str = "web", trusted: bool = False) -> 
 
 
 def scan(path: str | Path, *, policy: str = "default", engine: str = "", trusted: bool = False) -> Look:
-    """The verdict on a Godot mod (``.pck``, ``.zip`` or folder) under a policy; nothing is stored, no engine started."""
+    """The verdict on a Godot mod (``.pck``, ``.zip``, folder) under a policy; nothing is stored, no engine started."""
     from cloudbaker.compute.godot.policy import load_policy
     from cloudbaker.compute.sandbox import Sandbox
     from cloudbaker.tasks.scan import scan_mod
