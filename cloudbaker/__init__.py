@@ -1,7 +1,7 @@
 """Cloud Baker: 3D content from people you don't know, baked into small, safe, signed, versioned packages.
 
-`bake`, `rebake`, `plan`, `inspect`, `validate`, `scan`, `verify` and `catalog` are at hand as ``cloudbaker.bake`` and so
-on; they are imported on first use, so that importing the package costs nothing.
+`bake`, `rebake`, `plan`, `inspect`, `validate`, `scan`, `verify` and `catalog` are at hand as ``cloudbaker.bake`` and
+so on; they are imported on first use, so that importing the package costs nothing.
 """
 
 from __future__ import annotations

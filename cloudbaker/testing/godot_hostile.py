@@ -742,6 +742,16 @@ def _binaries(s: Syntax) -> Iterator[_Payload]:
             policy=opened,
         )
         yield _Payload(
+            "binary-uid-of-game",
+            4,
+            "ref.uid",
+            lambda: {
+                "thing.res": rsrc("Resource", externals=[("Texture2D", ROOT + "a.png", 77)], uid=78),
+                "a.png": png(),
+            },
+            policy=opened,
+        )
+        yield _Payload(
             "binary-uid",
             4,
             "ref.uid",

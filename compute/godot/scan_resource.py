@@ -156,7 +156,9 @@ class _Check:
         resource = self.resource
         if resource.script_class:
             self.add("script.global-class", 0, f"it is of the class {quote(resource.script_class)}, which is a script")
-        self._uid(resource.uid, 0)
+        if resource.kind == "text" or self.policy.uids == "reject":
+            # A game looks UIDs up in its own cache: that of a file itself means nothing there, those it refers to do.
+            self._uid(resource.uid, 0)
         self._class(resource.type, 0, "Resource")
         for item in resource.external:
             self._uid(item.uid, item.place)
@@ -188,7 +190,9 @@ class _Check:
 
     def _uid(self, uid: str, place: int) -> None:
         if uid and uid not in _NO_UID:
-            code = "ref.uid-stripped" if self.policy.uids == "strip" else "ref.uid"
+            # Out of text they are taken before the bake; nobody takes them out of binary files.
+            strip = self.policy.uids == "strip" and self.resource.kind == "text"
+            code = "ref.uid-stripped" if strip else "ref.uid"
             self.add(code, place, f"it has the UID {quote(uid, 40)}")
 
     def _class(self, name: str, place: int, base: str, *, source: bool = False) -> None:
