@@ -5,8 +5,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 HOME_OF_DEMO := $(CURDIR)/demo-home
 APT := bubblewrap chromium
-# Real servers for the tests of stores and catalog: some 300 MB that nothing else needs.
-TEST_APT := postgresql radosgw ceph-mon ceph-osd ceph-common
+# Real servers and a real engine for the tests: some 300 MB that nothing else needs.
+TEST_APT := postgresql radosgw ceph-mon ceph-osd ceph-common godot3-server
 
 .PHONY: help demo test test-all check setup packages test-packages lock clean
 
