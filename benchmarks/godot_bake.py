@@ -121,7 +121,7 @@ def main() -> None:
                 baked = bake(ENGINES, job_of(engine, first))
                 packs, repacked = packs_of(sandbox, engine, baked, first)
                 paths = [f"res://mods/mod0/{path}" for path in demo_mod()]
-                loaded = verify_load(ENGINES, engine, packs["mod0"], "mod0", paths, LIMITS)
+                loaded = verify_load(ENGINES, engine, packs["mod0"], paths, LIMITS)
                 assert not loaded.findings
                 assert loaded.outcome is not None
                 runs.append((baked, repacked, loaded.outcome, len(packs["mod0"])))

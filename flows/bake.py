@@ -41,7 +41,8 @@ def bake(
     """Bake a 3D model into a small, safe, signed, versioned package.
 
     Args:
-        path: A .glb, .gltf or .zip file, or a folder with one model in it, on the machine that bakes.
+        path: A .glb, .gltf or .zip file, or a folder with one model in it, on the machine that bakes. With a Godot
+            recipe the .pck, .zip or folder of a mod.
         asset: Name of the asset, as name, project/name or tenant/project/name. Left out: from the file's name.
         tenant: Owner of the asset, where the asset's name does not say it.
         recipe: What the package is for: the name of a recipe.

@@ -18,6 +18,7 @@ from cloudbaker.compute.godot.adapter import (
     template,
 )
 from cloudbaker.compute.godot.engines import Engine
+from cloudbaker.compute.godot.scan_resource import is_game_path
 from cloudbaker.compute.job import Limits, Outcome
 from cloudbaker.compute.sandbox.tools import SCRATCH
 from cloudbaker.errors import EngineFailed
@@ -56,12 +57,18 @@ def load_job(engine: Engine, pack: bytes | memoryview | Path, paths: Sequence[st
 
 
 def verify_load(
-    engines: Engines, engine: Engine, pack: bytes | memoryview | Path, mod: str, paths: Sequence[str], limits: Limits
+    engines: Engines,
+    engine: Engine,
+    pack: bytes | memoryview | Path,
+    paths: Sequence[str],
+    limits: Limits,
+    *,
+    game_paths: tuple[str, ...] = (),
 ) -> Loaded:
     """Load `paths` of a pack in `engine`; what does not load is a finding.
 
-    A file that needs one of the game's own (which the policy declares) can't be loaded without the game: that is a
-    warning. Raises `EngineFailed` where the engine wrote no report, and what `Outcome.unwrap` raises.
+    A file that needs one of the game's own (`game_paths`, which the policy declares) can't be loaded without the game:
+    that is a warning. Raises `EngineFailed` where the engine wrote no report, and what `Outcome.unwrap` raises.
     """
     outcome = engines.run(load_job(engine, pack, paths, limits)).unwrap()
     report = _report(outcome, engine)
@@ -71,9 +78,9 @@ def verify_load(
             detail=outcome.value["stderr"][-4000:],
         )
     classes = {path: str(report.get("loaded", {}).get(path) or "") for path in paths}
-    home = f"res://mods/{mod}/"
     messages = parse_log(outcome.value["stderr"] + "\n" + outcome.value["stdout"])
-    foreign = sorted({p for m in messages for p in m.paths if not p.startswith((home, "res://probe"))})
+    named = {path.rstrip(".") for message in messages for path in message.paths}
+    foreign = sorted(path for path in named if is_game_path(path, game_paths))
     findings = []
     for path, found in classes.items():
         if found:

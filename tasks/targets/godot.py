@@ -363,7 +363,8 @@ def package(context: BakeContext, ingested: Ingested, optimized: Optimized) -> P
     pack = repacked.files.get(PACK)
     if pack is None or Verdict.of(tuple(findings)).kind is VerdictKind.REJECT:
         return Packaged({}, "", findings=tuple(findings))
-    loaded = verify_load(context.engines, engine, pack, mod, loadable(optimized), limits)
+    declared = _policy(recipe, context.request.asset.tenant).game_paths
+    loaded = verify_load(context.engines, engine, pack, loadable(optimized), limits, game_paths=declared)
     context.outcomes += [loaded.outcome] if loaded.outcome else []
     findings += loaded.findings
     if Verdict.of(tuple(findings)).kind is VerdictKind.REJECT:

@@ -153,6 +153,25 @@ def test_a_script_is_rejected_before_any_engine_starts(mod: Path, monkeypatch: p
     assert "inline.tres" in places  # the scan went on
 
 
+def test_files_of_the_game_that_the_policy_declares_are_not_needed_here(
+    mod: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine_or_skip("godot-3")
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "local.toml").write_text(
+        'name = "local"\nextends = "default"\ngame_paths = ["res://shared/*.tres"]\n'
+    )
+    monkeypatch.setenv("CLOUDBAKER_POLICIES", str(tmp_path / "policies"))
+    settings.cache_clear()
+    (mod / "of_the_game.tscn").write_text(
+        '[gd_scene load_steps=2 format=2]\n\n[ext_resource path="res://shared/theme.tres" type="Theme" id=1]\n\n'
+        '[node name="A" type="Control"]\ntheme = ExtResource( 1 )\n'
+    )
+    (finding,) = (f for f in bake(mod, "godot-3").findings if f.severity == "warning")
+    assert (finding.code, finding.place) == ("engine.game-resource", "res://mods/demo/of_the_game.tscn")
+    assert "res://shared/theme.tres" in finding.message
+
+
 def test_a_pack_of_sources_bakes_like_its_folder(mod: Path, tmp_path: Path) -> None:
     engine_or_skip("godot-3")
     pack = tmp_path / "demo.pck"

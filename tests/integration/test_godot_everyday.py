@@ -86,7 +86,7 @@ def test_everyday_mods_bake_and_load(recipe: str, sandbox: Sandbox, tell: Callab
         left_out = {f["place"].rsplit("/", 1)[-1] for f in moved.value["findings"]}
         assert left_out <= UNKNOWN_TO.get(recipe, set()), (source.name, moved.value["findings"])
         paths = [path for path in loadable(each) if path.rsplit("/", 1)[-1] not in left_out]
-        loaded = verify_load(engines, engine, moved.files["mod.pck"], mod, paths, LIMITS)
+        loaded = verify_load(engines, engine, moved.files["mod.pck"], paths, LIMITS)
         assert not loaded.findings, (source.name, loaded.findings)
         resources += len(loaded.classes)
     tell(f"Godot {engine.short}: {len(mods)} mods in one project, {resources} resources loaded again")
