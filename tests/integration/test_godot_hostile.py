@@ -370,27 +370,34 @@ _EVERY[3] = (
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("form", ["text", "binary"])
 @pytest.mark.parametrize("number", ["3.2", "3.6", "4.6"])
 def test_one_of_every_allowed_class_passes_as_its_engine_saves_it(
-    number: str, tmp_path: Path, tell: Callable[[str], None]
+    number: str, form: str, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
     """The class lists are complete: no everyday property is refused because a dump left it out."""
     engines = [e for e in list_engines(Settings()).values() if isinstance(e, Engine) and e.version.startswith(number)]
     if not engines:
         pytest.skip(f"no Godot {number}: `cloudbaker engines install godot-{number}`")
     engine = engines[0]
-    allowed = load_policy("shaders").for_engine(engine.short)
+    policy = load_policy("shaders")
+    if form == "binary":
+        policy = Policy.model_validate({**policy.model_dump(mode="json"), "binary_resources": True})
+    allowed = policy.for_engine(engine.short)
     names = [name for name in allowed.classes.bases if allowed.class_ban(name) is None and name != "PackedScene"]
     quoted = "[" + ", ".join(f'"{name}"' for name in names) + "]"
-    files = {"src/probe.gd": _EVERY[engine.major].replace("NAMES", quoted).encode(), "mods/oak/x.txt": b"x"}
+    probe = _EVERY[engine.major].replace("NAMES", quoted)
+    if form == "binary":
+        probe = probe.replace(".tscn", ".scn").replace(".tres", ".res")
+    files = {"src/probe.gd": probe.encode(), "mods/oak/x.txt": b"x"}
     said = play(engine, tmp_path, files)
     assert "END" in said, said[-2000:]
-    saved = {p.name: memoryview(p.read_bytes()) for p in (tmp_path / "scratch/game/mods/oak").glob("*.t*")}
+    saved = {p.name: memoryview(p.read_bytes()) for p in (tmp_path / "scratch/game/mods/oak").glob("*.*s*")}
     saved["manifest.tres"] = memoryview(SYNTAX[engine.major].manifest(entry_scenes="[]"))
-    found = scan(saved, load_policy("shaders"), engine=engine.short)
+    found = scan(saved, policy, engine=engine.short)
     # What the probe set to something else although it is banned.
     banned = {"property.threads", "property.uri", "property.expression"}
     wrong = [f for f in found.verdict.findings if f.severity is Severity.ERROR and f.code not in banned]
     assert wrong == []
     assert len(saved) > 300
-    tell(f"{len(saved):,} classes of Godot {engine.version} pass as it saves them")
+    tell(f"{len(saved):,} classes of Godot {engine.version} pass as it saves them, {form}")
