@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
@@ -178,7 +178,13 @@ def _heads(connection: Connection) -> dict[str, Head]:
     return {row.chain: Head(row.chain, row.position, row.hash) for row in rows}
 
 
-def verify(core: Core, published: Mapping[int, Printed] | None, *, anchors: Iterable[Head] = ()) -> AuditReport:
+def verify(
+    core: Core,
+    published: Mapping[int, Printed] | None,
+    *,
+    anchors: Iterable[Head] = (),
+    progress: Callable[[int], None] | None = None,
+) -> AuditReport:
     """See `cloudbaker.catalog.core.Catalog.verify_audit`.
 
     `published`: what the published table holds, as `published_rows` gives it.
@@ -222,6 +228,8 @@ def verify(core: Core, published: Mapping[int, Printed] | None, *, anchors: Iter
                         compared += 1
                         if missing.pop(row.seq)[2] != _digest(row._asdict()):
                             unequal.append(Damage(chain, row.position, "published", _differs(row), row.seq))
+                if progress is not None:
+                    progress(rows + walk.rows)
                 if len(batch) < _BATCH:
                     break
                 position = batch[-1].position

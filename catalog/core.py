@@ -435,15 +435,22 @@ class Catalog:
 
         return heads(self.core)
 
-    def verify_audit(self, *, anchors: Iterable[Head] = (), published: bool = True) -> AuditReport:
+    def verify_audit(
+        self,
+        *,
+        anchors: Iterable[Head] = (),
+        published: bool = True,
+        progress: Callable[[int], None] | None = None,
+    ) -> AuditReport:
         """Hash the audit log again, and compare it with its published table and with heads that were kept elsewhere.
 
         Finds rows that were changed, inserted or removed; a log whose end was cut off only by published rows or
-        `anchors`.
+        `anchors`. `progress` is told of the rows so far.
         """
         from cloudbaker.catalog.audit import published_rows, verify
 
-        return verify(self.core, published_rows(self.published) if published else None, anchors=anchors)
+        printed = published_rows(self.published) if published else None
+        return verify(self.core, printed, anchors=anchors, progress=progress)
 
     def announce(self, asset: AssetRef, kind: str, payload: dict[str, Any], *, run_id: str | None = None) -> None:
         """Put an event into the outbox that no other change brings with it. Raises `UsageError` for an unknown kind."""

@@ -65,9 +65,15 @@ def _list(opened: Catalog, as_json: bool, filters: dict[str, datetime | str | in
 
 
 def _verify(opened: Catalog, kept: tuple[str, ...], as_json: bool) -> int:
+    from rich.console import Console
+
     from cloudbaker.catalog.audit import Head
 
-    report = opened.verify_audit(anchors=[Head.parse(text) for text in kept])
+    heads = [Head.parse(text) for text in kept]
+    with Console(stderr=True).status("audit log") as status:
+        report = opened.verify_audit(
+            anchors=heads, progress=lambda rows: status.update(f"audit log: {rows:,} rows hashed")
+        )
     if as_json:
         print_json(report.to_json())
         return 0 if report.ok else DAMAGED

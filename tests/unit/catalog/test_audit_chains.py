@@ -284,7 +284,20 @@ READS = {
     *("open", "close", "open_blob", "blob_path", "read_blob", "get_run", "find_version", "get_version", "versions"),
     *("assets", "search", "projects", "show", "diff", "tags", "depends_on", "dependents", "latest_versions"),
     *("channels", "channel_moves", "audit", "audit_heads", "verify_audit", "events", "sinks", "deliveries", "attempts"),
-    *("quarantined", "sql", "connect", "tables", "usage", "metered", "cost", "quota", "quotas", "retention", "holds"),
+    *(
+        "quarantined",
+        "sql",
+        "connect",
+        "tables",
+        "tables_due",
+        "usage",
+        "metered",
+        "cost",
+        "quota",
+        "quotas",
+        "retention",
+        "holds",
+    ),
 }
 
 
