@@ -28,6 +28,7 @@ from cloudbaker.catalog import tables as care
 from cloudbaker.catalog.arrow import fact_columns
 from cloudbaker.catalog.core import Catalog
 from cloudbaker.catalog.published import APP, Tables
+from cloudbaker.catalog.rebuild import rebuild
 from cloudbaker.cli.catalog.tables import tables as tables_command
 from cloudbaker.errors import CatalogError, CatalogReplaced, Conflict, NotFound, StoreError, UsageError
 from cloudbaker.model import AssetRef
@@ -401,12 +402,13 @@ def bucket_server() -> Iterator[str]:
         process.wait(timeout=30)
 
 
-@pytest.fixture
-def in_bucket(bucket_server: str, s3_credentials: None, home: Path) -> Settings:
+@pytest.fixture(params=["moto", pytest.param("ceph", marks=pytest.mark.slow)])
+def in_bucket(request: pytest.FixtureRequest, s3_credentials: None, home: Path) -> Settings:
     from cloudbaker.testing.s3 import new_bucket
 
-    store = new_bucket(bucket_server)
-    return Settings(home=home, tables_url=f"{store.url}/tables", s3_endpoint=bucket_server)
+    endpoint = request.getfixturevalue("bucket_server" if request.param == "moto" else "ceph")
+    store = new_bucket(endpoint)
+    return Settings(home=home, tables_url=f"{store.url}/tables", s3_endpoint=endpoint)
 
 
 def test_tables_in_a_bucket(in_bucket: Settings, clock: Any) -> None:
@@ -431,6 +433,8 @@ def test_tables_in_a_bucket(in_bucket: Settings, clock: Any) -> None:
         assert aside.startswith(f"{catalog.published.url}/.aside/versions-")
         check_once(catalog)
         assert not (in_bucket.home / "catalog" / "published").exists()
+    report = rebuild(catalog.published, f"sqlite:///{in_bucket.home}/again/catalog.db")
+    assert (report.rows["versions"], report.broken_chains) == (2, ())
 
 
 def test_a_bucket_that_is_not_there(in_bucket: Settings, clock: Any) -> None:
