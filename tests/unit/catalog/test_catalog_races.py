@@ -309,8 +309,9 @@ def test_processes_race_for_an_asset_and_share_blobs(url, home, request):
     if url:
         server = request.getfixturevalue("postgres_server")
         url = server.database()
-    spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=_publish_many, args=(home, url, n, 6)) for n in range(4)]
+    server_of_forks = multiprocessing.get_context("forkserver")  # imports once, not once for each
+    server_of_forks.set_forkserver_preload(["cloudbaker.testing.catalog"])
+    workers = [server_of_forks.Process(target=_publish_many, args=(home, url, n, 6)) for n in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
