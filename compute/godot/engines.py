@@ -153,8 +153,8 @@ def probe_version(command: tuple[str, ...], folders: tuple[Path, ...] = ()) -> s
     found = _VERSION.search(outcome.stdout)
     if found is None:
         raise EngineMissing(
-            f"{command[0]} does not say which version of Godot it is: check the command in CLOUDBAKER_ENGINES, and "
-            "that its libraries are installed",
+            f"{command[0]} does not say which version of Godot it is: check the command and its folders in "
+            "CLOUDBAKER_ENGINES, that other users may read them, and that its libraries are installed",
             detail=(outcome.stdout + outcome.stderr)[-2000:].decode("utf-8", "replace"),
         )
     return found.group(0).decode("ascii", "replace")
