@@ -105,8 +105,14 @@ class Reporter:
         """Whether findings are collected, and reading goes on after an error."""
         return self._findings is not None
 
+    def full(self, code: str) -> bool:
+        """Whether no more of this kind are kept: ten million bad escapes are not described ten million times."""
+        return self._seen[code] > PER_CODE
+
     def __call__(self, code: str, message: str, place: str = "", *, remedy: str = "") -> None:
         """Report a finding. Raises the error it is unless findings are collected or it is a warning."""
+        if self.full(code):
+            return
         bad = self._error(code, printable(message), remedy=remedy, place=printable(place))
         if self._findings is None:
             if bad.severity is Severity.ERROR:

@@ -299,16 +299,18 @@ class _Reader:
                 raise self.error("binary.structure", f"the internal resource {quote(path)} is at {offset:#x}")
             self.at = offset
             kind = self.string()
-            properties = self.properties()
-            spans.append((offset, self.at))
             if number < len(table) - 1:
-                self.resource.internal.append(SubResource(self.sub_ids[number], kind, properties, offset))
+                part = SubResource(self.sub_ids[number], kind, [], offset)
+                self.resource.internal.append(part)
+                self.properties(part.properties)
             else:
                 if kind != self.resource.type:
                     self.report(
                         "binary.structure", f"the header says {quote(self.resource.type)}, it is {quote(kind)}", offset
                     )
-                self.resource.type, self.resource.properties = kind, properties
+                self.resource.type = kind
+                self.properties(self.resource.properties)
+            spans.append((offset, self.at))
         reached = start
         for begin, end in sorted(spans):
             if begin < reached:
@@ -319,16 +321,14 @@ class _Reader:
         if bytes(self.view[reached:]) not in (b"", MAGIC):
             self.report("binary.structure", f"{len(self.view) - reached:,} bytes follow after the end", reached)
 
-    def properties(self) -> list[Property]:
-        """The properties of one internal resource."""
-        found: list[Property] = []
+    def properties(self, into: list[Property]) -> None:
+        """The properties of one internal resource, one by one: an error leaves those before it."""
         for _ in range(self.count("properties", 8, self.limits.values)):
             place = self.at
             name = self.name()
             if not name:
                 self.report("binary.value", "a property has no name", place)
-            found.append(Property(name, self.value(), place))
-        return found
+            into.append(Property(name, self.value(), place))
 
     # --- values
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from cloudbaker.compute.gltf.findings import quote
 from cloudbaker.compute.godot.findings import Reporter
@@ -168,9 +169,8 @@ class _Open:
     close: str
     """What ends it: ``]``, ``}`` or ``)``."""
     place: int
-    items: list[Value] = field(default_factory=list)
-    pairs: list[tuple[Value, Value]] = field(default_factory=list)
-    properties: list[Property] = field(default_factory=list)
+    parts: list[Any] = field(default_factory=list)
+    """Values, pairs of them, or properties."""
     name: str = ""
     """Of an object's class."""
     types: tuple[Value, ...] = ()
@@ -181,10 +181,10 @@ class _Open:
 
     def finished(self) -> Value:
         if self.close == "]":
-            return ArrayValue(self.items, self.place, *self.types)
+            return ArrayValue(self.parts, self.place, *self.types)
         if self.close == "}":
-            return DictValue(self.pairs, self.place, *self.types)
-        return ObjectValue(self.name, self.properties, self.place)
+            return DictValue(self.parts, self.place, *self.types)
+        return ObjectValue(self.name, self.parts, self.place)
 
 
 class _Miss(Enum):
@@ -212,6 +212,10 @@ class _Reader:
         self.values = 0
         self.tags = 0
         self.config = False
+        self.unfinished: list[Property] = []
+        """Attributes of a tag that has not ended."""
+        self.open: list[_Open] = []
+        """Containers of the value that is being read, from the outside in."""
         self.bundles = False
         """Whether a property ``_bundled`` was read."""
         self.report = Reporter(ResourceError, findings)
@@ -220,13 +224,18 @@ class _Reader:
 
     def report_at(self, code: str, message: str, place: int) -> None:
         """Report something about a place in the text."""
-        self.report(code, message, self.resource.where(place))
+        if not self.report.full(code):
+            self.report(code, message, self.resource.where(place))
 
     def fail(self, error: ResourceError) -> None:
         """End reading with an error: raised, or the last of the findings."""
         if not self.report.collecting:
             raise error
         self.report(error.code, error.message, error.place, remedy=error.remedy)
+        # The engine has made these by now, whatever it thinks of the rest: an object's script has run.
+        self.resource.header += self.unfinished
+        for part in self.open:
+            self.resource.header += (Property("", value, part.place) for value in (part.finished(), part.key))
 
     def error(self, code: str, message: str, place: int) -> ResourceError:
         """An error after which nothing more can be read."""
@@ -329,6 +338,7 @@ class _Reader:
         if whole is not _Miss.MISS:
             return whole
         stack: list[_Open] = []
+        self.open = stack
         while True:
             top = stack[-1] if stack else None
             at_name = top is not None and top.close == ")" and not top.has_key
@@ -337,7 +347,7 @@ class _Reader:
             if value is _Miss.MISS:
                 kind, token, at = self.token()
                 if top is not None and kind == "mark" and token == top.close and not top.has_key:
-                    value = self.finish(stack.pop())
+                    value = self.finish(stack)
                 else:
                     if at_name and (kind != "string" or token[0] != '"'):
                         raise self.unexpected(token, at, "a property's name as a string")
@@ -370,7 +380,7 @@ class _Reader:
                     _, token, at = self.token()
                     raise self.unexpected(token, at, f"',' or {top.close!r}")
                 self.at = mark.end()
-                value = self.finish(stack.pop())
+                value = self.finish(stack)
 
     def simple(self) -> Value | _Miss:
         """A value that `_SIMPLE` knows, or `_Miss.MISS` and nothing read."""
@@ -411,13 +421,13 @@ class _Reader:
         """Put a finished value into the container around it."""
         self.count(top.place)
         if top.close == "]":
-            top.items.append(value)
+            top.parts.append(value)
         elif top.close == "}":
-            top.pairs.append((top.key, value))
+            top.parts.append((top.key, value))
         else:
             self.bundles |= top.key == "_bundled"
-            top.properties.append(Property(str(top.key), value, top.key_place))
-        top.has_key = False
+            top.parts.append(Property(str(top.key), value, top.key_place))
+        top.key, top.has_key = None, False
 
     def count(self, at: int) -> None:
         """One more value."""
@@ -425,11 +435,11 @@ class _Reader:
         if self.values > self.limits.values:
             raise self.error("text.too-large", f"there are more than {self.limits.values:,} values", at)
 
-    def finish(self, done: _Open) -> Value:
-        """A container as a value, after its end."""
-        if done.types:
+    def finish(self, stack: list[_Open]) -> Value:
+        """The innermost container as a value, after its end."""
+        if stack[-1].types:
             self.expect(")", "a typed container")
-        return done.finished()
+        return stack.pop().finished()
 
     def begin(self, kind: str, token: str, at: int) -> Value | _Open:
         """A value without parts, or the beginning of one that has some."""
@@ -713,6 +723,7 @@ class _Reader:
                 raise self.error("text.too-large", "the name of a tag is too long", at)
             kind, token, where = self.token()
         attributes: list[Property] = []
+        self.unfinished = attributes
         self.at = where
         while (match := _ATTRIBUTE.match(self.text, self.at)) is not None:
             key, where = match[1], match.start(1)
@@ -724,6 +735,7 @@ class _Reader:
             self.at = match.end()
             attributes.append(Property(key, self.value(), where))
         self.expect("]", "the attributes of a tag")
+        self.unfinished = []
         return name, attributes, at
 
     # --- configuration files
@@ -791,6 +803,7 @@ class _Reader:
             name, attributes, at = tag
             kind = "node" if name in ("connection", "editable") else name
             if kind not in order:
+                self.unfinished = attributes
                 raise self.error("text.structure", f"a tag {quote(name, 40)} can't be in this file", at)
             if order.index(kind) < stage or (name == "resource" and stage == 2):
                 self.report_at("text.structure", f"the tag {name} comes too late or twice", at)
@@ -798,7 +811,7 @@ class _Reader:
                 self.report_at("text.structure", f"the tag {name} comes before the first node", at)
             stage = max(stage, order.index(kind))
             if name not in ("node", "connection"):
-                self.plain(attributes)
+                self.resource.header += self.plain(attributes)
             if name in ids:
                 key = self.text_of(attributes, "id", at, needed=name)
                 if key in ids[name]:
@@ -853,15 +866,16 @@ class _Reader:
             self.bundles |= key[0] == "_bundled"
             into.append(Property(key[0], self.value(), key[1]))
 
-    def plain(self, attributes: list[Property]) -> None:
-        """Tags other than nodes and connections have strings and numbers as attributes, and nothing else."""
-        for attribute in attributes:
-            if type(attribute.value) not in (str, int, bool):
-                self.report_at(
-                    "text.ambiguous",
-                    f"the attribute {quote(attribute.name, 40)} is no plain string or number",
-                    attribute.place,
-                )
+    def plain(self, attributes: list[Property]) -> list[Property]:
+        """Tags other than nodes and connections have strings and numbers as attributes; what is something else."""
+        odd = [attribute for attribute in attributes if type(attribute.value) not in (str, int, bool)]
+        for attribute in odd:
+            self.report_at(
+                "text.ambiguous",
+                f"the attribute {quote(attribute.name, 40)} is no plain string or number",
+                attribute.place,
+            )
+        return odd
 
     def text_of(self, attributes: list[Property], name: str, at: int, *, needed: str = "") -> str:
         """An attribute as the engine makes a string of it; empty where there is none."""

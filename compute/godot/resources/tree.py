@@ -275,7 +275,8 @@ class Resource:
     uid: str = ""
     script_class: str = ""
     header: list[Property] = field(default_factory=list)
-    """All attributes of the first tag of a text resource."""
+    """All attributes of the first tag of a text resource, those of others that no such tag has, and
+    what was begun where a collecting reader had to end."""
     external: list[ExtResource] = field(default_factory=list)
     internal: list[SubResource] = field(default_factory=list)
     """All but the main one."""

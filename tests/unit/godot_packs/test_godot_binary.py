@@ -367,6 +367,15 @@ def test_a_node_path_of_many_long_names_is_bounded() -> None:
     refused(data[:-4] + path, "binary.too-large")
 
 
+def test_what_was_set_before_an_error_is_seen() -> None:
+    """The engine sets one property after the other, and a script runs when it is set."""
+    data = rsrc("Resource", [("script", ExtRef("0", 0)), ("x", None)], externals=[("Script", "res://a.gd")], tail=b"")
+    findings: list[Finding] = []
+    got = parse_binary(data[:-4] + struct.pack("<I", 99), findings=findings)
+    assert [f.code for f in findings] == ["binary.value"]
+    assert [(owner, held.name) for owner, held in got.assignments()] == [("Resource", "script")]
+
+
 def test_absent_resources() -> None:
     data = rsrc("Resource")
     at = data.index(b"res://main.res\0") - 8

@@ -355,6 +355,29 @@ def test_scripts_hide_in_attributes_too() -> None:
     assert [v.type for v in scene.values() if isinstance(v, ObjectValue)] == ["Resource", "GDScript"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '[resource]\nx = [1, {"a": Object(Resource,"script":1), "b": ?',
+        '[resource]\nx = Object(Resource,"script":1,',
+        '[resource]\nx = [Object(Resource,"script":1), ' + "[" * 200,
+        '[resource]\nx = {Object(Resource,"script":1) ?',
+        '[resource]\nx = Array[int]([Object(Resource,"script":1)] ?',
+        '[sub_resource type="A" id="1" x=Object(Resource,"script":1)]\n[resource]\n',
+        '[sub_resource x=Object(Resource,"script":1) y=?',
+        '[unknown x=[Object(Resource,"script":1)]]\n',
+        '[resource x=Object(Resource,"script":1)]\n',
+    ],
+)
+def test_what_was_made_before_an_error_is_seen(body: str) -> None:
+    """The engine runs a script as soon as it is set, and only then finds out that the rest is nonsense."""
+    findings: list[Finding] = []
+    resource = parse_text((HEAD + body).encode(), findings=findings)
+    assert findings
+    assert [held.name for _, held in resource.assignments()].count("script") == 1
+    assert [v.type for v in resource.values() if isinstance(v, ObjectValue)] == ["Resource"]
+
+
 # --- differences between the engines
 
 
@@ -631,6 +654,9 @@ def test_sizes_are_bounded(body: str, limits: TextLimits) -> None:
         "[resource " + "a=1 " * 100_000,
         "a = 1\n" * 50_000 + "?",
         'a = "b\\n"\n' * 50_000 + "?",
+        'x = "' + "\\u0153" * 100_000,
+        'x = "' + "\\u0153" * 100_000 + '"',
+        "a b = 1\n" * 50_000,
     ],
 )
 def test_long_nonsense_ends_quickly(body: str) -> None:
