@@ -212,7 +212,8 @@ def questions(versions: int) -> dict[str, list[Any]]:
 
 
 CURRENT, HIT, MISS = "current version of X", "hash lookup, hit", "hash lookup, miss"
-DAYS, MONTH = "usage per tenant and day", "one tenant, one month"
+DAYS, MONTH, SAVED = "usage per tenant and day", "one tenant, one month", "what deduplication saves, by tenant"
+_SAVED = "SELECT tenant, sum(size_bytes * (refcount - 1)) FROM blobs WHERE refcount > 0 GROUP BY tenant"
 _SINCE, _UNTIL = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
 
 
@@ -225,6 +226,7 @@ def core(catalog: Catalog, asked: dict[str, list[Any]]) -> dict[str, float]:
         b.tenant.in_([f"tenant-{n:03d}" for n in range(TENANTS)]), b.zone == "public", b.sha256 == sa.bindparam("x")
     )
     days = sa.select(u.tenant, day, sa.func.sum(u.amount)).group_by(u.tenant, day)
+    saved = sa.select(b.tenant, sa.func.sum(b.size_bytes * (b.refcount - 1))).where(b.refcount > 0).group_by(b.tenant)
     month = sa.select(sa.func.count(), sa.func.sum(v.size_bytes)).where(
         v.tenant == "tenant-042", v.created_at >= _SINCE, v.created_at < _UNTIL
     )
@@ -239,6 +241,7 @@ def core(catalog: Catalog, asked: dict[str, list[Any]]) -> dict[str, float]:
             MISS: _each(lambda x: ask(blob, x=x), asked["miss"][:50]),
             DAYS: _p50(lambda: ask(days), 3),
             MONTH: _p50(lambda: ask(month), 3),
+            SAVED: _p50(lambda: ask(saved), 3),
         }
 
 
@@ -257,6 +260,7 @@ def views(catalog: Catalog, asked: dict[str, list[Any]]) -> dict[str, float]:
             MISS: _each(lambda x: ask("SELECT storage_key FROM artifacts WHERE sha256 = ?", x), asked["miss"][:10]),
             DAYS: _p50(lambda: ask("SELECT tenant, day, sum(amount) FROM usage_daily GROUP BY ALL"), 3),
             MONTH: _p50(lambda: ask(f"SELECT count(*), sum(size_bytes) FROM versions WHERE {month}"), 5),
+            SAVED: _p50(lambda: ask(_SAVED), 3),
         }
 
 
@@ -275,6 +279,7 @@ def snapshot(catalog: Catalog, asked: dict[str, list[Any]]) -> dict[str, float]:
             HIT: _each(lambda x: ask("SELECT storage_key FROM blobs WHERE sha256 = ?", x), asked["hit"][:20]),
             MISS: _each(lambda x: ask("SELECT storage_key FROM blobs WHERE sha256 = ?", x), asked["miss"][:20]),
             DAYS: _p50(lambda: ask("SELECT tenant, day, sum(amount) FROM usage_daily GROUP BY ALL"), 3),
+            SAVED: _p50(lambda: ask(_SAVED), 3),
         }
 
 
