@@ -45,10 +45,13 @@ class S3Options:
     encryption: str = ""
     """``AES256``, ``aws:kms`` or empty."""
     kms_key: str = ""
-    part_bytes: int = 8 << 20
-    """Of a multipart upload, at least 5 MB; up to this an object is one PUT. With 10,000 parts one may have 80 GB."""
-    threads: int = 4
-    """Parts of one writer under way at a time. Its memory is that of `threads` + 1 parts."""
+    part_bytes: int = 5 << 20
+    """Of a multipart upload, S3's least: up to this an object is one PUT. With 10,000 parts one may have 50 GB."""
+    threads: int = 7
+    """Parts of one writer under way at a time. Its memory is that of `threads` + 1 parts.
+
+    Many small ones rather than few large: 250 MB took 2.9 s with 7 of 5 MB, 3.4 s with 4 of 8 MB, in the same memory.
+    """
     attempts: int = 6
     """Of each request, with jittered exponential backoff between them (boto3's standard mode)."""
     connect_seconds: float = 10.0

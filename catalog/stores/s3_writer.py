@@ -4,7 +4,7 @@ What was tried for a stream whose length and key nobody knows before its end (50
 
 - `upload_fileobj` from a pipe while hashing: 160 MB of memory, and no conditional create;
 - `put_object` needs the whole object in a file first;
-- this: parts of 8 MB, four in flight, hashed as they come, to a staging key; a copy within the server to the final
+- this: parts of 5 MB, seven in flight, hashed as they come, to a staging key; a copy within the server to the final
   key, which costs no transfer, and is not made at all if the catalog has these bytes already.
 """
 
