@@ -9,6 +9,7 @@ import pytest
 
 from cloudbaker.compute.godot.findings import RULES, BadContent
 from cloudbaker.compute.godot.pck import PckLimits, read_pck
+from cloudbaker.compute.godot.policy import load_policy
 from cloudbaker.compute.godot.resources.binary import BinaryLimits, parse_binary
 from cloudbaker.compute.godot.resources.text import TextLimits, parse_config, parse_text
 from cloudbaker.compute.godot.resources.tree import Resource
@@ -16,6 +17,7 @@ from cloudbaker.compute.job import Job, Status
 from cloudbaker.compute.sandbox import Sandbox
 from cloudbaker.model import Finding, Severity
 from cloudbaker.testing.godot_mutate import Mutant, mutant, seeds
+from cloudbaker.testing.godot_packs import pack
 
 BLOCK = 200
 PCK = PckLimits(files=1000, pack_bytes=1 << 20)
@@ -101,6 +103,22 @@ def test_mutants_in_the_sandbox_end_in_findings(sandbox: Sandbox, tell: Callable
         assert len(outcome.files) == (0 if refused else len(outcome.value["entries"]))
         handed_out += not refused
     tell(f"{len(cases)} packs, {handed_out} handed out")
+
+
+def test_mutants_in_a_scan_in_the_sandbox_are_all_read(sandbox: Sandbox, tell: Callable[[str], None]) -> None:
+    """The readers of resources where they run: behind the scan of a mod, in a process with limits."""
+    suffix = {"text": "tscn", "binary": "res", "config": "cfg"}
+    cases = {seed: case for seed in range(7_000, 7_200) if (case := mutant(seed)).kind != "pck"}
+    files = {f"res://mods/a/{seed}.{suffix[case.kind]}": case.data for seed, case in cases.items()}
+    policy = load_policy("default").model_dump(mode="json")
+    job = Job("cloudbaker.compute.godot.scan:scan_job", {"m.pck": pack(files)}, {"policy": policy, "engine": "4.6.3"})
+    outcome = sandbox.run(job)
+    assert outcome.status is Status.OK, outcome.error
+    assert outcome.value["verdict"] == "reject"
+    found = {f["code"] for f in outcome.value["findings"]}
+    assert any(code.startswith("text.") for code in found)
+    assert any(code.startswith("binary.") for code in found)
+    tell(f"{len(files)} resources, {len(outcome.value['findings'])} findings of {len(found)} kinds")
 
 
 def test_a_seed_is_a_file() -> None:
