@@ -38,6 +38,8 @@ REVISION = "1"
 """Of our own part in a bake for Godot. Raised by hand whenever the same input gives other bytes."""
 MOD_MANIFEST = "manifest.tres"
 MAX_FILES = 10_000
+MAX_ENGINE_FILES = 3500
+"""That an engine gets at once: it makes up to four more of each, and the sandbox ends a tool at 20,000."""
 INLINE_BYTES = 1 << 20
 """Smaller sources go to the sandbox as bytes: each that is mapped costs a descriptor."""
 _LOADABLE = re.compile(r"\.(tres|tscn|png|jpe?g|webp|bmp|tga|svg|glb|gltf|wav|ogg|mp3|flac|ttf|otf|res|scn)$", re.I)
@@ -163,6 +165,16 @@ def validate(context: BakeContext, ingested: Ingested) -> Validated:
     facts = {name: scanned[name] for name in ("id", "form", "manifest", "class_list")}
     unpacked = context.do(context.job("godot.unpack:unpack_job", inputs, id=facts["id"], limits=policy_json["limits"]))
     findings += findings_of(unpacked.value["findings"])
+    if len(unpacked.value["files"]) > MAX_ENGINE_FILES:
+        findings.append(
+            Finding(
+                "godot.too-many-files",
+                Severity.ERROR,
+                "",
+                f"it has {len(unpacked.value['files']):,} files, and an engine takes {MAX_ENGINE_FILES:,} at once",
+                "split the mod, or put pictures into an atlas",
+            )
+        )
     verdict = Verdict.of(tuple(findings))
     if verdict.kind is VerdictKind.REJECT:
         return Validated(verdict)

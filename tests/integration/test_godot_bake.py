@@ -172,6 +172,15 @@ def test_files_of_the_game_that_the_policy_declares_are_not_needed_here(
     assert "res://shared/theme.tres" in finding.message
 
 
+def test_more_files_than_an_engine_takes_are_a_finding(mod: Path, tmp_path: Path) -> None:
+    engine_or_skip("godot-3")
+    archive = tmp_path / "many.zip"
+    archive.write_bytes(zip_of({**demo_mod(), **{f"text/{n}.txt": b"x" for n in range(3500)}}))
+    with pytest.raises(ContentRejected) as caught:
+        bake(archive, "godot-3")
+    assert [f["code"] for f in caught.value.facts["findings"] if f["severity"] == "error"] == ["godot.too-many-files"]
+
+
 def test_a_pack_of_sources_bakes_like_its_folder(mod: Path, tmp_path: Path) -> None:
     engine_or_skip("godot-3")
     pack = tmp_path / "demo.pck"
