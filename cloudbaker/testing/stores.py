@@ -378,7 +378,8 @@ def disk_fault(code: int) -> Fault:
 
             return call
 
-        watched: dict[str, Any] = {name: failing(getattr(os, name)) for name in ("open", "write", "fsync", "link", "mkdir")}
+        names = ("open", "write", "fsync", "link", "mkdir")
+        watched: dict[str, Any] = {name: failing(getattr(os, name)) for name in names}
         with patch.multiple(os, **watched):
             yield calls
 
