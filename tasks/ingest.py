@@ -16,6 +16,8 @@ from cloudbaker.tasks.stage import stage
 from cloudbaker.tasks.targets import target_of
 
 _CHUNK = 1 << 20
+_TOLD = 100
+"""Sources that an event names: receivers limit its size (Prefect: 1.5 MB), and a model may have thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def _store(context: BakeContext, files: tuple[SourceFile, ...]) -> tuple[Source,
                     upload.write(chunk)
         sources.append(Source(each.name, each.media_type, upload.blob))
     told = [{"name": s.name, "sha256": s.blob.sha256, "bytes": s.blob.size} for s in sources]
-    payload = {"sources": told, "bytes": size}
+    payload = {"sources": told[:_TOLD], "files": len(told), "bytes": size}
     context.catalog.announce(context.request.asset, "asset.uploaded", payload, run_id=context.run.run_id)
     return tuple(sources)
 

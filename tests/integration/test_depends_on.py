@@ -69,3 +69,4 @@ def test_a_bake_tells_its_story_in_order(tmp_path, wheel):
     assert kinds == ["asset.uploaded", "asset.indexed", "channel.moved"]
     uploaded = next(event for event in told if event.kind == "asset.uploaded")
     assert [s["name"] for s in uploaded.payload["sources"]] == ["wheel.glb"]
+    assert uploaded.payload["files"] == 1
