@@ -22,7 +22,7 @@ from cloudbaker.compute.godot.verify_load import verify_load
 from cloudbaker.compute.job import Job, Limits, Outcome
 from cloudbaker.compute.package import MANIFEST
 from cloudbaker.compute.toolchain import versions
-from cloudbaker.errors import LimitExceeded, RecipeError, SourceUnreadable
+from cloudbaker.errors import EngineFailed, LimitExceeded, RecipeError, SourceUnreadable
 from cloudbaker.model import Finding, Loss, Role, Severity, Verdict, VerdictKind
 from cloudbaker.recipe import Recipe
 from cloudbaker.settings import settings
@@ -354,6 +354,10 @@ def package(context: BakeContext, ingested: Ingested, optimized: Optimized) -> P
     assert isinstance(optimized, GodotOptimized)
     recipe, mod = context.recipe, optimized.mod
     engine = _engine(recipe)
+    if engine.identity != ingested.engine:
+        raise EngineFailed(
+            f"the engine was exchanged while the bake ran ({ingested.engine} → {engine.identity}): bake again"
+        )
     options = BakeOptions(recipe.godot.textures, recipe.textures.max_size)
     limits = engine_limits(context)
     baked = bake(context.engines, prepare(engine, {mod: optimized.files}, {mod: optimized.imports}, options, limits))
