@@ -19,6 +19,7 @@ import fcntl
 import multiprocessing
 import os
 import platform
+import queue
 import shutil
 import sqlite3
 import statistics
@@ -137,13 +138,19 @@ def race(way: Way, home: Path, server: postgres.Server | None, seconds: float) -
         with Catalog.open(Settings(home=home, catalog_url=url)) as catalog:
             for n in range(way.writers):
                 publication(catalog, _asset(n, 0), b"content", files=3)
-    spawn = multiprocessing.get_context("spawn")
-    start, results = spawn.Barrier(way.writers), spawn.Queue()
+    fork = multiprocessing.get_context("forkserver")  # one that has imported this file, and has no thread
+    start, results = fork.Barrier(way.writers), fork.Queue()
     arguments = (way, home, url, seconds, start, results)
-    writers = [spawn.Process(target=_writer, args=(n, *arguments)) for n in range(way.writers)]
+    writers = [fork.Process(target=_writer, args=(n, *arguments)) for n in range(way.writers)]
     for writer in writers:
         writer.start()
-    found = [results.get() for _ in writers]
+    found = []
+    while len(found) < way.writers:
+        try:
+            found.append(results.get(timeout=5))
+        except queue.Empty:
+            if any(writer.exitcode for writer in writers):
+                raise SystemExit(f"a writer of {way} died: its error is above") from None
     for writer in writers:
         writer.join()
     if url and server:
