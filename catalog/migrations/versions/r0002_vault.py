@@ -175,12 +175,12 @@ def upgrade() -> None:
     op.create_index(op.f("ix_deliveries_sink_asset_seq"), "deliveries", ["sink", "asset", "seq"])
     if postgres:
         # 0001 made them whole there: it named SQLite only.
-        for table, name, column, condition in (
+        for table, name, indexed, condition in (
             ("blobs", "ix_blobs_unreferenced", "lease_until", "refcount = 0"),
             ("deletions", "ix_deletions_pending", "storage_key", "NOT done"),
         ):
             op.drop_index(name, table)
-            op.create_index(name, table, [column], postgresql_where=sa.text(condition))
+            op.create_index(name, table, [indexed], postgresql_where=sa.text(condition))
         for table in (*_OLD_FACTS, "tenant_settings", "version_deletions", "dependencies", "tag_moves", "hold_moves"):
             op.alter_column(table, "xid", server_default=_XID)
             op.create_index(op.f(f"ix_{table}_xid"), table, ["xid"])
