@@ -159,7 +159,8 @@ class _Check:
         if resource.kind == "text" or self.policy.uids == "reject":
             # A game looks UIDs up in its own cache: that of a file itself means nothing there, those it refers to do.
             self._uid(resource.uid, 0)
-        self._class(resource.type, 0, "Resource")
+        if resource.type:  # where there is none, the reader has said why
+            self._class(resource.type, 0, "Resource")
         for item in resource.external:
             self._uid(item.uid, item.place)
             self._class(item.type, item.place, "Resource", source=True)
