@@ -59,8 +59,8 @@ def size_rows(result: BakeResult) -> list[tuple[str, ...]]:
                 f"{row['triangles']:,}" if row["triangles"] else "–",
                 human_bytes(row["bytes"]),
                 f"{100 * row['of_source']:.1f} %",
-                f"{row['error_mean_percent']:.4f} %",
-                f"{row['error_max_percent']:.3f} %",
+                f"{row['error_mean_percent']:.4f} %" if row["triangles"] else "–",
+                f"{row['error_max_percent']:.3f} %" if row["triangles"] else "–",
                 f"{row['suggested_distance']:.2f}" if row["suggested_distance"] else "–",
             )
             for row in result.sizes()
