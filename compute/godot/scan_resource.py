@@ -109,7 +109,7 @@ def check_config(path: str, resource: Resource, context: Context) -> None:
 
 def check_words(path: str, text: str, context: Context) -> None:
     """Check a file of translations: its words may end up in a label that reads BBCode."""
-    check = _Check(path, Resource("text", ""), context)
+    check = _Check(path, Resource("words", ""), context)
     for number, line in enumerate(text.split("\n"), 1):
         if "://" in line or "[" in line:
             check.text(line, number)
@@ -145,7 +145,7 @@ class _Check:
         self.context.findings.add(code, self._where(place), message)
 
     def _where(self, place: int) -> str:
-        if not self.resource.type and self.resource.kind == "text":  # a text that is no resource: places are lines
+        if self.resource.kind == "words":  # no resource: places are lines
             return f"{self.path}:{place}"
         line = self.resource.line(place)
         return f"{self.path}@{place:#x}" if line is None else f"{self.path}:{line}"
@@ -570,9 +570,9 @@ def _net(path: str) -> int:
 def _largest(value: Value) -> float:
     """The largest number of a value: itself, or a component."""
     if isinstance(value, (int, float)):
-        return float(abs(value))
+        return float(min(abs(value), 1 << 64))  # a text may hold 400 digits
     if isinstance(value, Construct) and value.numbers is not None and len(value.numbers) <= 4:
-        return max(map(abs, value.numbers.values()), default=0.0)
+        return float(min(max(map(abs, value.numbers.values()), default=0.0), 1 << 64))
     if isinstance(value, (ArrayValue, DictValue)):
         return 0.0
     if isinstance(value, str):

@@ -146,3 +146,21 @@ def test_a_mod_of_nothing_is_noted() -> None:
     found = scan({"manifest.tres": memoryview(S.manifest(entry_scenes="[]"))}, load_policy(), engine="4.6")
     assert [(f.code, f.severity) for f in found.verdict.findings] == [("mod.empty", Severity.WARNING)]
     assert found.verdict.kind is VerdictKind.PASS
+
+
+@pytest.mark.parametrize("number", ["9" * 399, "-" + "9" * 399, "1e308", "1e999", '"200001"', '"1e999"', "200001.5"])
+def test_numbers_of_any_form_are_held_to_the_limit(number: str) -> None:
+    files = {"b.tscn": S.scene(S.root() + S.child("GPUParticles3D", f"amount = {number}"))}
+    assert "property.too-large" in errors(scanned(files))
+
+
+def test_findings_in_translations_name_the_line() -> None:
+    found = scanned({"words.csv": b"key,en\nOAK,Oak\nELM,[img]secret/plan.tres[/img]\n"})
+    (finding,) = found.verdict.findings
+    assert finding.place == ROOT + "words.csv:3"
+
+
+@pytest.mark.parametrize("size", ["Vector2i(9" + "9" * 300 + ", 1)", "Vector2i(1, 100000)", "Vector2i(1, -100000)"])
+def test_every_component_is_held_to_the_limit(size: str) -> None:
+    files = {"b.tscn": S.scene(S.root() + S.child("SubViewport", f"size = {size}"))}
+    assert "property.too-large" in errors(scanned(files))
