@@ -124,7 +124,11 @@ def checked_entries(
         entries[path] = info
     total = sum(info.file_size for info in entries.values())
     if total > limits.source_bytes or (total > _SMALL and total > limits.archive_ratio * size):
-        findings.add("intake.zip-bomb", "", f"{size:,} bytes unpack to {total:,}, the limit is {limits.source_bytes:,}")
+        findings.add(
+            "intake.zip-bomb",
+            "",
+            f"{size:,} bytes unpack to {total:,}: more than {limits.source_bytes:,}, or than {limits.archive_ratio} times",
+        )
     return entries
 
 
