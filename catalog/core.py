@@ -57,13 +57,15 @@ if TYPE_CHECKING:
     import duckdb
 
     from cloudbaker.catalog.audit import AuditReport, AuditRow, Head
+    from cloudbaker.catalog.delivery import Publisher
     from cloudbaker.catalog.dependencies import Need
     from cloudbaker.catalog.diff import VersionDiff
-    from cloudbaker.catalog.events import Delivery, Event, Publisher, Retries, Sink, SinkStatus
+    from cloudbaker.catalog.events import Event
     from cloudbaker.catalog.pricing import Prices
     from cloudbaker.catalog.published import Tables
     from cloudbaker.catalog.search import Sort
     from cloudbaker.catalog.show import AssetView
+    from cloudbaker.catalog.sinks import Delivery, Retries, Sink, SinkStatus
     from cloudbaker.catalog.versions import VersionSort
 
 __all__ = ["GRACE", "LEASE", "Catalog", "UploadKey"]
@@ -475,13 +477,13 @@ class Catalog:
 
     def publisher(self, sinks: Sequence[Sink], *, retries: Retries | None = None) -> Publisher:
         """What tells sinks of events: ``.drain()`` once, ``.run(stop)`` until stopped. See docs/events.md."""
-        from cloudbaker.catalog.events import Publisher
+        from cloudbaker.catalog.delivery import Publisher
 
         return Publisher(self.core, sinks, self._clock, retries=retries)
 
     def sinks(self) -> Page[SinkStatus]:
         """Who is told of events, and how far each has come."""
-        from cloudbaker.catalog.events import sinks
+        from cloudbaker.catalog.sinks import sinks
 
         return sinks(self.core)
 
@@ -489,7 +491,7 @@ class Catalog:
         self, *, sink: str | None = None, state: str | None = None, limit: int = 100, cursor: str | None = None
     ) -> Page[Delivery]:
         """A page of events that could not be told yet (``waiting``) or not at all (``dead``)."""
-        from cloudbaker.catalog.events import deliveries
+        from cloudbaker.catalog.sinks import deliveries
 
         return deliveries(self.core, sink=sink, state=state, limit=limit, cursor=cursor)
 
@@ -507,7 +509,7 @@ class Catalog:
 
         With `seqs` or `since` also events that it was told before. Raises `NotFound` for an unknown sink.
         """
-        from cloudbaker.catalog.events import replay
+        from cloudbaker.catalog.sinks import replay
 
         return replay(self.core, sink, self._clock(), asset=asset, seqs=seqs, since=since, by=by, why=why)
 

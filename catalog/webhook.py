@@ -19,7 +19,8 @@ from typing import Any
 import httpx
 
 from cloudbaker import __version__
-from cloudbaker.catalog.events import Event, in_lanes
+from cloudbaker.catalog.events import Event
+from cloudbaker.catalog.sinks import in_lanes
 from cloudbaker.errors import SinkUnavailable, UsageError
 
 LEAST_SECRET = 16
@@ -29,7 +30,7 @@ TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 
 
 class Webhook:
-    """A sink (see `cloudbaker.catalog.events.Sink`). What is answered with 2xx is taken."""
+    """A sink (see `cloudbaker.catalog.sinks.Sink`). What is answered with 2xx is taken."""
 
     def __init__(self, url: str, secret: str, *, name: str = "webhook", timeout: httpx.Timeout = TIMEOUT) -> None:
         """Raises `UsageError` for an address or a secret that can't be used. Neither is repeated in a message."""

@@ -19,7 +19,7 @@ from cloudbaker.service import running_service
 from cloudbaker.settings import Settings, settings
 
 if TYPE_CHECKING:  # the supervisor needs no database
-    from cloudbaker.catalog.events import Sink
+    from cloudbaker.catalog.sinks import Sink
 
 log = logs.get_logger(__name__)
 
@@ -51,7 +51,7 @@ def configured_sinks(config: Settings) -> Iterator[list[Sink]]:
 def main() -> None:
     """The publisher's process: runs until SIGTERM, or until its parent is gone."""
     from cloudbaker.catalog.core import Catalog
-    from cloudbaker.catalog.events import register
+    from cloudbaker.catalog.sinks import register
     from cloudbaker.catalog.times import utc_now
 
     logs.configure()

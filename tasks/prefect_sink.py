@@ -30,7 +30,7 @@ CONFIRM_SECONDS = 30.0
 
 
 class PrefectSink:
-    """A sink (see `cloudbaker.catalog.events.Sink`): the Prefect server at an API address."""
+    """A sink (see `cloudbaker.catalog.sinks.Sink`): the Prefect server at an API address."""
 
     name = "prefect"
 

@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from cloudbaker.catalog.core import Catalog
-from cloudbaker.catalog.events import Retries, in_lanes, register
+from cloudbaker.catalog.sinks import Retries, in_lanes, register
 from cloudbaker.model import AssetRef
 from cloudbaker.settings import Settings
 

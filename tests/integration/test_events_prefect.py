@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from cloudbaker.catalog.core import Catalog
-from cloudbaker.catalog.events import register
+from cloudbaker.catalog.sinks import register
 from cloudbaker.errors import SinkUnavailable
 from cloudbaker.flows.service import free_port
 from cloudbaker.model import AssetRef

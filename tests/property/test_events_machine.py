@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cloudbaker.catalog.core import Catalog
-from cloudbaker.catalog.events import Retries, deliver, in_lanes, register
+from cloudbaker.catalog.delivery import deliver
+from cloudbaker.catalog.sinks import Retries, in_lanes, register
 from cloudbaker.errors import SinkUnavailable
 from cloudbaker.model import AssetRef
 from cloudbaker.settings import Settings

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.audit import Head
 from cloudbaker.catalog.core import Catalog
-from cloudbaker.catalog.events import register
 from cloudbaker.catalog.journal import audit_hash
 from cloudbaker.catalog.records import Retention
+from cloudbaker.catalog.sinks import register
 from cloudbaker.errors import UsageError
 from cloudbaker.model import AssetRef
 from cloudbaker.settings import Settings

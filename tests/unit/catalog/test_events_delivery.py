@@ -12,7 +12,9 @@ import sqlalchemy as sa
 
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.core import Catalog
-from cloudbaker.catalog.events import Retries, deliver, follow, in_lanes, register
+from cloudbaker.catalog.delivery import deliver
+from cloudbaker.catalog.events import follow
+from cloudbaker.catalog.sinks import Retries, in_lanes, register
 from cloudbaker.errors import NotFound, SinkUnavailable, UsageError
 from cloudbaker.model import AssetRef
 from cloudbaker.settings import Settings
@@ -255,7 +257,7 @@ def test_more_than_fits_into_one_round(catalog, listener):
 
 
 def test_a_sick_sink_has_a_bounded_number_of_events_waiting(catalog, listener, clock, monkeypatch):
-    monkeypatch.setattr("cloudbaker.catalog.events.MOST_WAITING", 3)
+    monkeypatch.setattr("cloudbaker.catalog.delivery.MOST_WAITING", 3)
     listener.refuses = {0}
     announce(catalog, A, 0)
     publisher = catalog.publisher([listener], retries=Retries(attempts=2))

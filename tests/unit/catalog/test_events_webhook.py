@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cloudbaker.catalog.events import Retries, register
+from cloudbaker.catalog.sinks import Retries, register
 from cloudbaker.catalog.webhook import Webhook, secret_bytes, sign
 from cloudbaker.errors import SinkUnavailable, UsageError
 from cloudbaker.model import AssetRef

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import cloudbaker as cb
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.core import Catalog
-from cloudbaker.catalog.events import register
+from cloudbaker.catalog.sinks import register
 from cloudbaker.cli import main
 from cloudbaker.model import AssetRef, Dependency
 from cloudbaker.settings import Settings, settings
