@@ -127,7 +127,7 @@ def checked_entries(
         findings.add(
             "intake.zip-bomb",
             "",
-            f"{size:,} bytes unpack to {total:,}: more than {limits.source_bytes:,}, or than {limits.archive_ratio} times",
+            f"{size:,} bytes unpack to {total:,}: over {limits.source_bytes:,}, or {limits.archive_ratio} times that",
         )
     return entries
 
