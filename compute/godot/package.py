@@ -13,6 +13,18 @@ from cloudbaker.compute.godot.engines import Engine
 from cloudbaker.compute.package import GODOT_SCHEMA
 from cloudbaker.model import AssetRef, Loss, to_json
 
+MODEL_FIELDS = (
+    *("path", "variant", "triangles", "vertices"),
+    *("error_mean_percent", "error_max_percent"),  # distance to the source's surface, % of the bounding box's diagonal
+    "suggested_distance",
+)
+SOUND_FIELDS = (
+    *("path", "seconds", "rate", "channels", "loop"),
+    *("rms_dbfs", "peak_dbfs"),  # of the source
+    "snr_db",  # of what was encoded, decoded again; null where the source is kept
+    "kept",
+)
+
 
 def build_manifest(
     *,
@@ -26,6 +38,8 @@ def build_manifest(
     contents: Sequence[Mapping[str, Any]],
     classes: Mapping[str, str],
     unstable: Sequence[str] = (),
+    models: Sequence[Mapping[str, Any]] = (),
+    sounds: Sequence[Mapping[str, Any]] = (),
     textures: Sequence[Mapping[str, Any]] = (),
     losses: Sequence[Loss] = (),
 ) -> bytes:
@@ -53,7 +67,13 @@ def build_manifest(
             ],
             "resources": dict(sorted(classes.items())),
             "not_reproducible": sorted(f"res://{path}" for path in unstable),
+            "models": _rows(models, MODEL_FIELDS),
+            "sounds": _rows(sounds, SOUND_FIELDS),
             "textures": sorted((dict(row) for row in textures), key=lambda row: str(row["path"])),
             "losses": sorted(map(to_json, losses), key=lambda row: (row["kind"], row["place"], row["detail"])),
         }
     )
+
+
+def _rows(rows: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> list[dict[str, Any]]:
+    return sorted(({name: row.get(name) for name in fields} for row in rows), key=lambda row: str(row["path"]))

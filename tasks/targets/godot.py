@@ -52,6 +52,10 @@ class GodotOptimized(Optimized):
     """The files of a mod as the engine gets them."""
 
     mod: str = ""
+    models: tuple[Mapping[str, Any], ...] = ()
+    """One row for each model and level of detail, with what was measured."""
+    sounds: tuple[Mapping[str, Any], ...] = ()
+    """One row for each sound: loudness, loop, noise."""
     imports: tuple[Import, ...] = ()
     renames: Mapping[str, str] = field(default_factory=dict)
     """Name for the engine → name that the mod knows, of sounds whose extension the engine would not look at."""
@@ -240,6 +244,8 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
         tuple(made.findings),
         {"audio_seconds": made.seconds, "models": float(len(models)), "sounds": float(len(sounds))},
         mod=validated.facts["id"],
+        models=tuple(made.models),
+        sounds=tuple(made.sounds),
         imports=tuple(sorted(made.imports, key=lambda each: each.path)),
         renames=made.renames,
         vram=made.vram,
@@ -251,6 +257,8 @@ class _Made:
     home: str
     """The mod's folder in the game."""
     imports: list[Import] = field(default_factory=list)
+    models: list[dict[str, Any]] = field(default_factory=list)
+    sounds: list[dict[str, Any]] = field(default_factory=list)
     textures: list[dict[str, Any]] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -271,8 +279,11 @@ def _model(path: str, outcome: Outcome, files: dict[str, bytes], made: _Made) ->
     for row in outcome.value["variants"]:
         level = outcome.files[row["name"]]
         name = f"{stem}.{row['variant']}.glb"
+        if row["variant"] == "default":
+            made.models.append({**row, "path": path})
         if row["variant"] == "default" or level == before or name in files:
             continue
+        made.models.append({**row, "path": name})
         files[name] = before = level
         made.imports.append(Import(name, "model"))
     for row in outcome.value["textures"]:
@@ -301,6 +312,7 @@ def _sound(path: str, kind: str, outcome: Outcome, files: dict[str, bytes], made
     if value["findings"]:
         return
     made.seconds += value["seconds"]
+    made.sounds.append({**value, "path": path})
     parameters: dict[str, str] = {}
     if "audio" in outcome.files:
         files[path] = outcome.files["audio"]
@@ -407,6 +419,8 @@ def package(context: BakeContext, ingested: Ingested, optimized: Optimized) -> P
         contents=repacked.value["files"],
         classes=loaded.classes,
         unstable=unstable,
+        models=optimized.models,
+        sounds=optimized.sounds,
         textures=optimized.textures,
         losses=optimized.losses,
     )

@@ -74,6 +74,13 @@ def test_mod_becomes_a_signed_pack_that_keeps_to_its_folder(
     assert loaded["res://mods/demo/sounds/hum.wav"].startswith("AudioStreamO")  # Ogg Vorbis under its old name
     assert loaded["res://mods/demo/sounds/click.wav"] in {"AudioStreamSample", "AudioStreamWAV"}  # too short for it
     assert len(loaded) >= 8
+    sounds = {row["path"]: row for row in manifest["sounds"]}
+    assert sounds["sounds/hum.wav"]["snr_db"] > 20
+    assert sounds["sounds/hum.wav"]["loop"] == {"start": 11025, "end": 44100}
+    assert sounds["sounds/click.wav"]["kept"]
+    levels = {row["path"]: row["triangles"] for row in manifest["models"]}
+    assert ("models/ball.lod1.glb" in levels) is (wanted.major == 3)
+    assert levels.get("models/ball.lod1.glb", 0) < levels["models/ball.glb"]
     assert cb.verify("mods/demo@live").ok
 
     scenes = {row["path"] for row in manifest["contents"] if row["path"].endswith(".scn")}
