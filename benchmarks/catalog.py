@@ -113,7 +113,9 @@ def views(folder: Path) -> None:
         where = "recipe = 'web' AND size_bytes > 1"
         report["`latest_versions(where)` of 2,000 assets, ms"] = _timed(lambda: catalog.latest_versions(where)) * 1000
         report["SQLite file, MB"] = catalog.core.path.stat().st_size / 1e6
-        parquet = sum(file.stat().st_size for file in catalog.published.rglob("*.parquet"))
+        folder = catalog.published.folder
+        assert folder is not None
+        parquet = sum(file.stat().st_size for file in folder.rglob("*.parquet"))
         report["Parquet, MB"] = parquet / 1e6
     print(f"## Export and views, {versions:,} versions of 2,000 assets\n")
     print("| | |\n|---|---|")
