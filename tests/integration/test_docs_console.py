@@ -47,7 +47,7 @@ def a_day_passes(home: Path) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", ["library.md"])
 def test_the_page_shows_what_its_commands_print(page, tmp_path, home):
-    folder = tmp_path / "work"
+    folder = tmp_path / "library"
     folder.mkdir()
     environment = {
         **os.environ,
