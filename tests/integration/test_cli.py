@@ -81,7 +81,7 @@ def test_logs_are_structured_and_carry_the_correlation_id(home: Path, model: Pat
 def test_json_is_a_contract(home: Path, model: Path) -> None:
     result = json.loads(cloudbaker("bake", model, "--no-previews", "--mode", "direct", "--json").stdout)
     assert set(result) == {
-        *("path", "run_id", "asset", "recipe", "mode", "state", "version", "bake_key", "channels", "seconds"),
+        *("path", "run_id", "asset", "recipe", "mode", "state", "version", "engine", "bake_key", "channels", "seconds"),
         *("source_bytes", "files", "artifacts", "metrics", "findings", "losses", "error"),
     }
     assert set(result["files"][0]) == {
