@@ -110,7 +110,9 @@ def compare(engine: Engine, first: int, count: int, scratch: Path) -> tuple[int,
         else:
             continue
         (scratch / f"game/r/{seed}.tres").write_bytes(data)
-    (scratch / "game/project.godot").write_text("config_version=5\n" if engine.major == 4 else "")
+    (scratch / "game/project.godot").write_text(
+        "config_version=5\n" if engine.major == 4 else 'config_version=4\n\n[application]\n\nconfig/name="game"\n'
+    )
     paths = ", ".join(f'"res://r/{seed}.tres"' for seed in sorted(passed | sample))
     (scratch / "game/load.gd").write_text(_LOAD.replace("PATHS", paths))
     for item in [scratch, *scratch.rglob("*")]:
