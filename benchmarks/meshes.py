@@ -9,7 +9,6 @@ detail, which measures every candidate it makes; peers measure nothing. CPU seco
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -118,7 +117,8 @@ def main() -> None:
             files.append(scan)
         for source in files:
             line(source, {way: run(way, source, Path(folder)) for way in WAYS}, totals)
-    print("\n" + json.dumps({way: f"{row.geometry / 1e6:.2f} MB, {row.cpu:.1f} CPU s" for way, row in totals.items()}))
+    sums = (f"{way} {row.geometry / 1e6:.2f} MB, {row.cpu:.1f} CPU s" for way, row in totals.items())
+    print("\nAll (a way that fails is not counted): " + "; ".join(sums) + ".")
 
 
 def line(source: Path, rows: dict[str, Row | None], totals: dict[str, Row]) -> None:
