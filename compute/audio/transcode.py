@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
+from cloudbaker.compute.audio.ogg import rewrite
 from cloudbaker.compute.gltf.archive import View
 from cloudbaker.compute.job import Inputs, JobResult, Params
 from cloudbaker.media import sniff
@@ -134,10 +135,10 @@ def transcode(data: bytes | memoryview, options: TranscodeOptions | None = None)
     reason = _reason_to_keep(source, options)
     if reason:
         return Transcoded(None, reason, source, math.inf)
-    target = io.BytesIO()
-    _encode(view, source, target, options.quality)
-    _comment(target, source)
-    _fix_serial(target)
+    raw, target = io.BytesIO(), io.BytesIO()
+    _encode(view, source, raw, options.quality)
+    raw.seek(0)
+    rewrite(raw, target, serial=SERIAL, comments=_loop_comments(source))
     encoded = target.getvalue()
     if source.kind == "wav" and len(encoded) >= len(view):
         return Transcoded(None, "Ogg Vorbis would be larger", source, math.inf)
@@ -219,36 +220,12 @@ def _encode(data: memoryview, source: Sound, target: BinaryIO, quality: int) -> 
             out.write(block)
 
 
-def _comment(target: BinaryIO, source: Sound) -> None:
-    """Say where it loops, in the comments that players and engines read."""
+def _loop_comments(source: Sound) -> dict[str, str]:
+    """Where it loops, as players and engines read it."""
     if source.loop is None:
-        return
-    from mutagen.oggvorbis import OggVorbis
-
-    target.seek(0)
-    tags: Any = OggVorbis(target)  # type: ignore[no-untyped-call]
-    tags["LOOPSTART"] = str(source.loop.start)
-    tags["LOOPLENGTH"] = str(source.loop.end - source.loop.start)
-    tags["LOOPEND"] = str(source.loop.end)
-    target.seek(0)
-    tags.save(target, padding=lambda _info: 0)
-
-
-def _fix_serial(target: BinaryIO) -> None:
-    """Give the stream the serial number `SERIAL` on every page; `OggPage.write` computes the checksums anew."""
-    from mutagen.ogg import OggPage
-
-    target.seek(0)
-    while True:
-        at = target.tell()
-        try:
-            page: Any = OggPage(target)  # type: ignore[no-untyped-call]
-        except EOFError:
-            break
-        page.serial = SERIAL
-        written = page.write()
-        target.seek(at)
-        target.write(written)
+        return {}
+    start, end = source.loop.start, source.loop.end
+    return {"LOOPSTART": str(start), "LOOPLENGTH": str(end - start), "LOOPEND": str(end)}
 
 
 def _noise(data: memoryview, encoded: bytes) -> float:

@@ -89,7 +89,7 @@ def _policy(recipe: Recipe, tenant: str) -> Policy:
 def _tools() -> Mapping[str, str]:
     import soundfile
 
-    libraries = ("soundfile", "mutagen", "astc-encoder-py")
+    libraries = ("soundfile", "astc-encoder-py")
     return {
         **versions(),
         "cloudbaker-godot": REVISION,
