@@ -16,9 +16,7 @@ One publisher works at a time for a sink, by a lock that ends with its process.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import random
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +33,7 @@ from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.engine import Core, translated
 from cloudbaker.catalog.events import IDLE_SECONDS, Event, load
 from cloudbaker.catalog.journal import many
+from cloudbaker.catalog.locks import alone
 from cloudbaker.catalog.sinks import Retries, Sink, register, waiting_row
 from cloudbaker.catalog.tail import tail
 from cloudbaker.catalog.times import Clock
@@ -73,8 +72,8 @@ class Told:
 def deliver(core: Core, sink: Sink, clock: Clock, *, retries: Retries | None = None, limit: int = BATCH) -> Told:
     """One round: tell a sink what is due, and what is new."""
     register(core, sink.name, clock())
-    with _alone(core, sink.name) as alone:
-        if not alone:
+    with _alone(core, sink.name) as ours:
+        if not ours:
             return Told(busy=True)
         return _round(core, sink, clock, retries or Retries(), limit)
 
@@ -249,29 +248,17 @@ class Publisher:
 def _alone(core: Core, sink: str) -> Iterator[bool]:
     """Whether this is the only publisher for the sink; holds until the end of the block, or of the process."""
     if core.path is not None:
-        path = core.path.with_name(f"{core.path.name}.{sink}.lock")
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            try:
-                yield True
-            finally:
-                fcntl.flock(fd, fcntl.LOCK_UN)  # by name: a child forked meanwhile holds the same open file
-        finally:
-            os.close(fd)
+        with alone(core.path.with_name(f"{core.path.name}.{sink}.lock")) as ours:
+            yield ours
         return
     key = int.from_bytes(hashlib.sha256(f"cloudbaker sink {sink}".encode()).digest()[:8], signed=True)
     with ExitStack() as stack:
         with translated(core.dialect):
             connection = stack.enter_context(core.engine.connect().execution_options(isolation_level="AUTOCOMMIT"))
-            alone = bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar())
+            ours = bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar())
         try:
-            yield alone
+            yield ours
         finally:
-            if alone:
+            if ours:
                 with suppress(sa.exc.DBAPIError):  # the connection is gone, and the lock with it
                     connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))

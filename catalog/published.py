@@ -16,12 +16,10 @@ cluster it is, since transactions are numbered anew where a dump of it is restor
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -36,6 +34,7 @@ from sqlalchemy.engine import Connection
 
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.engine import Core
+from cloudbaker.catalog.locks import alone
 from cloudbaker.catalog.tail import position
 from cloudbaker.errors import CatalogError, CatalogReplaced, CloudBakerError, StoreError, UsageError
 
@@ -200,23 +199,15 @@ class Tables:
         if self.folder is None:
             yield True
             return
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(self.folder / ".export.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError(f"can't write to {self.folder}: make the folder writable", detail=str(error)) from error
-        try:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            try:
-                yield True
-            finally:
-                fcntl.flock(fd, fcntl.LOCK_UN)
-        finally:
-            os.close(fd)
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                ours = stack.enter_context(alone(self.folder / ".export.lock"))
+            except OSError as error:
+                raise StoreError(
+                    f"can't write to {self.folder}: make the folder writable", detail=str(error)
+                ) from error
+            yield ours
 
     def put_aside(self, name: str) -> str | None:
         """Move a table, whatever state it is in, out of the way; where it is now, None if there was nothing."""
