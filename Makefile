@@ -5,8 +5,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 HOME_OF_DEMO := $(CURDIR)/demo-home
 APT := bubblewrap chromium
-# Real servers and a real engine for the tests: some 300 MB that nothing else needs.
-TEST_APT := postgresql radosgw ceph-mon ceph-osd ceph-common godot3-server
+# Real servers, a real engine, and what pymeshlab links, for the tests: some 300 MB that nothing else needs.
+TEST_APT := libgl1 libopengl0 postgresql radosgw ceph-mon ceph-osd ceph-common godot3-server
 
 .PHONY: help demo test test-all check setup packages test-packages lock clean
 
