@@ -15,9 +15,10 @@ import numpy as np
 
 from cloudbaker.compute.job import Inputs, JobResult, Params
 from cloudbaker.compute.textures.ctex import ctex
-from cloudbaker.compute.textures.encode import ImageError, SlotClass, decode_image, scale
+from cloudbaker.compute.textures.decode import ImageError, decode_image
 from cloudbaker.compute.textures.headers import image_header
 from cloudbaker.compute.textures.measure import Pixels, channel_psnr, normal_error, psnr
+from cloudbaker.compute.textures.prepare import SlotClass, scale
 from cloudbaker.model import Finding, Severity, to_json
 
 BLOCK = 4

@@ -14,7 +14,7 @@ from cloudbaker.compute.gltf.document import Document
 from cloudbaker.compute.godot.model import model_job, part
 from cloudbaker.compute.textures.astc import AstcOptions, encode, encode_job, whole_blocks
 from cloudbaker.compute.textures.ctex import ASTC_4X4, ctex
-from cloudbaker.compute.textures.encode import ImageError
+from cloudbaker.compute.textures.decode import ImageError
 from cloudbaker.testing import models
 
 

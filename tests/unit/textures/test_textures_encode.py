@@ -12,17 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from cloudbaker.compute.textures import encode as module
-from cloudbaker.compute.textures.encode import (
-    EncodeOptions,
-    ImageError,
-    decode_image,
-    encode_image,
-    encode_job,
-    scale,
-)
-from cloudbaker.compute.textures.headers import PNG_MAGIC, image_header
+from cloudbaker.compute.textures import decode, webp
+from cloudbaker.compute.textures.decode import ImageError, decode_image
+from cloudbaker.compute.textures.encode import encode_image, encode_job
+from cloudbaker.compute.textures.headers import PNG_MAGIC, ImageHeader, image_header
 from cloudbaker.compute.textures.measure import channel_psnr, normal_error, psnr
+from cloudbaker.compute.textures.options import EncodeOptions
+from cloudbaker.compute.textures.prepare import scale
 from cloudbaker.testing import shapes
 
 
@@ -144,7 +140,7 @@ def test_data_holds_its_floor_in_every_channel():
     assert worst >= 42
     assert done.psnr_db == pytest.approx(worst)
     assert "multiples of 4" in done.reason
-    lossy = module._webp(source, EncodeOptions(slot_class="data"), 100)
+    lossy = webp._webp(source, EncodeOptions(slot_class="data"), 100)
     assert lossy.psnr < 42  # which is why
 
 
@@ -193,9 +189,9 @@ def test_a_lossy_image_is_not_made_worse_for_a_few_bytes():
 
 
 def test_other_types_are_stored_as_they_are():
-    header = module.ImageHeader("image/ktx2", 8, 8, False, 8)
+    header = ImageHeader("image/ktx2", 8, 8, False, 8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "image_header", lambda data: header)
+        patch.setattr(decode, "image_header", lambda data: header)
         done = encode_image(b"\xabKTX 20\xbb\r\n\x1a\n")
     assert done.kept
     assert done.mime == "image/ktx2"
@@ -392,7 +388,7 @@ def test_a_damaged_checksum_is_noticed():
 
 
 def test_a_huge_header_is_refused_before_any_decode(monkeypatch):
-    monkeypatch.setattr(module.Image, "open", lambda *a, **k: pytest.fail("decoded"))
+    monkeypatch.setattr(Image, "open", lambda *a, **k: pytest.fail("decoded"))
     header = struct.pack(">IIBBBBB", 65535, 65535, 8, 2, 0, 0, 0)
     data = PNG_MAGIC + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     with pytest.raises(ImageError, match="65535 × 65535") as caught:
@@ -421,11 +417,11 @@ def test_what_is_no_image_is_refused(data):
 
 def test_a_header_that_lies_about_the_type_is_refused():
     jpeg = saved(photo(), "JPEG")
-    lie = module.ImageHeader("image/png", 128, 128, False, 8)
+    lie = ImageHeader("image/png", 128, 128, False, 8)
     with pytest.raises(ImageError, match="damaged"):
         decode_image(jpeg, lie)
     with pytest.raises(ImageError, match="differ"):
-        decode_image(jpeg, module.ImageHeader("image/jpeg", 64, 64, False, 8))
+        decode_image(jpeg, ImageHeader("image/jpeg", 64, 64, False, 8))
 
 
 def test_only_the_first_frame_of_an_animation_counts():
@@ -503,7 +499,9 @@ def test_the_job_turns_a_bad_image_into_a_finding():
     assert result.value["findings"][0]["code"] == "image.too-large"
 
 
-@pytest.mark.parametrize("bad", [{"slot_class": "albedo"}, {"format": "jpeg"}, {"quality": 0}, {"max_size": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"slot_class": "albedo"}, {"format": "bmp"}, {"level": "4"}, {"quality": 0}, {"max_size": 0}]
+)
 def test_options_out_of_range_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         EncodeOptions(**bad)

@@ -1,0 +1,117 @@
+"""What an encoder of images is asked, and what it answers. Each format is a file with one function of this form.
+
+A format is a line in `FORMATS`; its module is imported when it is first asked for, since some bring a compiler along.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol, cast
+
+from cloudbaker.compute.textures.headers import ImageHeader
+from cloudbaker.compute.textures.measure import NormalError, Pixels, channel_psnr, normal_error, psnr
+from cloudbaker.compute.textures.prepare import SlotClass
+
+FORMATS = {
+    "webp": "webp:encode_webp",
+    "png": "webp:encode_png",
+    "jpeg": "webp:encode_jpeg",
+}
+"""Format → module below this package, and its function."""
+
+LEVELS = ("fast", "default", "max")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeOptions:
+    """What the recipe wants, and the floors that measured quality must not fall under."""
+
+    slot_class: SlotClass = "color"
+    max_size: int = 2048
+    """Pixels of the longer side; larger images are scaled down, none is scaled up."""
+    quality: int = 85
+    """Of lossy WebP, JPEG and AVIF of ``color``, 1 to 100."""
+    format: str = "webp"
+    """One of `FORMATS`; ``keep`` stores a scaled image in the type it came in, and leaves others alone."""
+    level: str = "default"
+    """Of the block encoders: ``fast``, ``default`` or ``max``."""
+    mips: bool = True
+    """Whether KTX2 files carry their mipmaps."""
+    max_pixels: int = 64 << 20
+    """Checked on the header, before any decode."""
+    min_gain: float = 0.1
+    """A lossy image is not encoded with loss again for less than this part of its size."""
+    color_floor_db: float = 32.0
+    data_floor_db: float = 42.0
+    """Of the worst channel."""
+
+    def __post_init__(self) -> None:
+        if self.slot_class not in ("color", "normal", "data"):
+            raise ValueError(f"slot_class must be color, normal or data, not {self.slot_class!r}")
+        if self.format != "keep" and self.format not in FORMATS:
+            raise ValueError(f"format must be one of {', '.join(FORMATS)} or keep, not {self.format!r}")
+        if self.level not in LEVELS:
+            raise ValueError(f"level must be one of {', '.join(LEVELS)}, not {self.level!r}")
+        if self.max_size < 1 or not 1 <= self.quality <= 100:
+            raise ValueError(f"max_size {self.max_size} or quality {self.quality} is out of range")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The image as it came."""
+
+    header: ImageHeader
+    size: int
+    """Bytes."""
+
+    @property
+    def density(self) -> float:
+        """Bytes a pixel."""
+        return self.size / self.header.pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An image in one form."""
+
+    data: bytes
+    mime: str
+    psnr: float
+    """Against the pixels it was made of, infinite where equal; the worst channel's for data."""
+    how: str
+    """For people: ``lossy, quality 85``."""
+    normal: NormalError | None = None
+    """Of normal maps."""
+    gpu_bytes: int | None = None
+    """What it takes in a GPU's memory with its mipmaps, if that is not four bytes a texel."""
+    levels: int = 1
+    """Mipmaps in the file."""
+
+
+class Encoder(Protocol):
+    """The form of every function in `FORMATS`."""
+
+    def __call__(self, pixels: Pixels, options: EncodeOptions, source: Source) -> Candidate:
+        """Encode (h, w, 3 or 4) pixels, already of the size that is wanted, and measure what that cost.
+
+        Raises ImageError where this format can't hold them.
+        """
+
+
+def encoder(name: str) -> Encoder:
+    """The function that makes a format."""
+    module, _, function = FORMATS[name].partition(":")
+    return cast(Encoder, getattr(import_module(f"cloudbaker.compute.textures.{module}"), function))
+
+
+def judged(pixels: Pixels, decoded: Pixels, slot_class: SlotClass) -> tuple[float, NormalError | None]:
+    """PSNR of an encoded image, decoded again by whoever can: of all channels, or of the worst where they are unrelated
+    (``data``); for normal maps the angles too."""
+    if slot_class == "data":
+        return min(channel_psnr(pixels, decoded)), None
+    quality = psnr(pixels, decoded)
+    if slot_class != "normal":
+        return quality, None
+    return quality, NormalError(0.0, 0.0, 0.0) if math.isinf(quality) else normal_error(pixels, decoded)
