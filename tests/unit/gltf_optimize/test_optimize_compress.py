@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudbaker.compute.gltf import compress_meshopt as module
 from cloudbaker.compute.gltf.compress_draco import compress_draco
-from cloudbaker.compute.gltf.compress_meshopt import compress_meshopt, compress_rest, ordered
+from cloudbaker.compute.gltf.compress_meshopt import _exponential, compress_meshopt, compress_rest, ordered
 from cloudbaker.compute.gltf.decompress import decode, decompress, dequantize
 from cloudbaker.compute.gltf.document import ARRAY_BUFFER, Document
 from cloudbaker.compute.gltf.losses import compare
@@ -238,7 +237,7 @@ def test_writing_a_shape_back_keeps_component_types():
 def test_exponential_positions_keep_their_promise_anywhere(scale, offset, bits, seed):
     points = ((np.random.default_rng(seed).random((64, 3)) + offset) * scale).astype(np.float32)
     extent = float(np.ptp(points, axis=0).max())
-    stream = module._exponential(points, extent, bits)
+    stream = _exponential(points, extent, bits)
     assert np.abs(stream.decoded.astype(float) - points).max() <= extent / 2 ** (bits + 1) * 1.000001
 
 
