@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cloudbaker.compute.gltf.prune import prune as prune
     from cloudbaker.compute.gltf.quantize_animations import quantize_animations as quantize_animations
     from cloudbaker.compute.gltf.resample import resample as resample
+    from cloudbaker.compute.gltf.simplify import simplify as simplify
 
 _HOME = {"Document": "document"}
 """Public name → module of this package, where the two differ."""
@@ -35,6 +36,7 @@ VERBS = (
     "prune",
     "quantize_animations",
     "resample",
+    "simplify",
 )
 """Functions that are named as their module."""
 

@@ -16,9 +16,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from cloudbaker.compute.gltf.compress_draco import Compressed, compress_draco
 from cloudbaker.compute.gltf.compress_meshopt import MeshoptOptions, compress_meshopt, compress_rest
 from cloudbaker.compute.gltf.decompress import decode, dequantize
@@ -27,16 +24,14 @@ from cloudbaker.compute.gltf.document import Bytes, Document
 from cloudbaker.compute.gltf.losses import compare
 from cloudbaker.compute.gltf.measure import Geometry, Reference, count, measure
 from cloudbaker.compute.gltf.pack import pack
-from cloudbaker.compute.gltf.primitives import Geometry as Arrays
-from cloudbaker.compute.gltf.primitives import Shape, read, shapes, write
 from cloudbaker.compute.gltf.prune import Reserved, prune, reserve
 from cloudbaker.compute.gltf.quantize_animations import quantize_animations
 from cloudbaker.compute.gltf.references import DRACO, MESHOPT, QUANTIZATION
 from cloudbaker.compute.gltf.resample import resample
+from cloudbaker.compute.gltf.simplify import SimplifyOptions, simplify
 from cloudbaker.compute.gltf.textures import encodable_images, replace_images
 from cloudbaker.compute.job import Inputs, JobResult, Params
 from cloudbaker.compute.meshes.draco import DracoOptions
-from cloudbaker.compute.meshes.lods import LodOptions, shared_vertices, simplify_primitive
 from cloudbaker.model import Loss, to_json
 
 _Options = TypeVar("_Options", DracoOptions, MeshoptOptions)
@@ -286,52 +281,11 @@ STEPS: tuple[tuple[str, Callable[[_Work], str]], ...] = (
 # -- levels of detail --------------------------------------------------------------------------------------------------
 
 
-_LOD_OPTIONS = LodOptions(samples=1500)
-"""A mean over 1,500 points is good to some 10 %, which is enough for a gate; the finished file is measured again."""
-
-
 def _level(plain: Document, reserved: Reserved, lod: Mapping[str, Any]) -> _Level:
     document = plain.clone()
-    notes: list[str] = []
-    reached = wanted = 0
-    found = [(shape, read(document, shape.first)) for shape in shapes(document)]
-    locks = _seams(found)
-    for (shape, arrays), locked in zip(found, locks, strict=True):
-        if not len(arrays.indices):
-            continue
-        result = simplify_primitive(
-            arrays.attributes,
-            arrays.indices,
-            ratio=lod["ratio"],
-            max_error_percent=lod["max_error_percent"],
-            morph_targets=arrays.targets,
-            locked=locked,
-            options=_LOD_OPTIONS,
-        )
-        wanted += len(arrays.indices)
-        reached += result.triangles
-        if result.triangles < len(arrays.indices):
-            write(document, shape, Arrays(result.attributes, result.indices, result.morph_targets or []))
-    if reached > wanted * lod["ratio"] * 1.1:
-        notes.append(
-            f"{reached / wanted:.0%} of the triangles instead of {lod['ratio']:.0%}: with fewer the mean error would "
-            f"pass {lod['max_error_percent']:g} %, or the mesh can't be simplified further"
-        )
+    done = simplify(document, SimplifyOptions(lod["ratio"], lod["max_error_percent"]))
     prune(document, reserved)
-    return _Level(lod["variant"], document, notes, lod["max_error_percent"])
-
-
-def _seams(found: Sequence[tuple[Shape, Arrays]]) -> list[npt.NDArray[np.bool_] | None]:
-    """For each shape the vertices where another primitive of its mesh continues: if they moved, cracks would open."""
-    meshes: dict[str, list[int]] = {}
-    for number, (shape, _) in enumerate(found):
-        meshes.setdefault(shape.place.rsplit("/", 2)[0], []).append(number)
-    locks: list[npt.NDArray[np.bool_] | None] = [None] * len(found)
-    for numbers in meshes.values():
-        shared = shared_vertices([found[n][1].attributes["POSITION"] for n in numbers])
-        for number, lock in zip(numbers, shared, strict=True):
-            locks[number] = lock if lock.any() else None
-    return locks
+    return _Level(lod["variant"], document, [done.note] if done.note else [], lod["max_error_percent"])
 
 
 # -- candidates --------------------------------------------------------------------------------------------------------
