@@ -9,10 +9,10 @@ from sqlalchemy.engine import Connection
 
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.engine import Core
-from cloudbaker.catalog.holds import lock_asset
 from cloudbaker.catalog.journal import Entry, Event, audit_all, many, tell_all
 from cloudbaker.catalog.records import PointerMove
 from cloudbaker.catalog.statements import Statement
+from cloudbaker.catalog.turns import lock_asset
 from cloudbaker.errors import Conflict, NotFound
 from cloudbaker.model import AssetRef, check_name
 

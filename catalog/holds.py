@@ -11,6 +11,7 @@ from cloudbaker.catalog import schema as s
 from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.journal import audit
 from cloudbaker.catalog.records import Hold
+from cloudbaker.catalog.turns import lock_asset
 from cloudbaker.errors import NotFound, UsageError
 from cloudbaker.model import AssetRef
 
@@ -74,16 +75,6 @@ def holds(core: Core, asset: AssetRef | None, tenant: str | None, now: datetime)
 def in_force(now: datetime) -> sa.ColumnElement[bool]:
     """The condition that a row of `schema.holds` still holds."""
     return sa.or_(s.holds.c.until.is_(None), s.holds.c.until > now)
-
-
-def lock_asset(connection: Connection, asset: AssetRef) -> None:
-    """Nobody else publishes, points, holds or deletes a version of this asset until the transaction ends.
-
-    Raises `NotFound`.
-    """
-    locked = sa.select(s.assets.c.seq).where(s.assets.c.asset == str(asset)).with_for_update()
-    if connection.execute(locked).first() is None:
-        raise NotFound(f"there is no asset {asset} with a version: bake it first", asset=str(asset))
 
 
 def _write_down(

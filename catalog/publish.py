@@ -25,6 +25,7 @@ from cloudbaker.catalog.channels import point
 from cloudbaker.catalog.engine import Core
 from cloudbaker.catalog.journal import Entry, Event, audit_all, many, measured, tell_all
 from cloudbaker.catalog.statements import Rows, Statement
+from cloudbaker.catalog.turns import take_turn
 from cloudbaker.catalog.uploads import ensure_tenant
 from cloudbaker.errors import Conflict, IdempotencyMismatch, NotFound, UsageError
 from cloudbaker.model import AssetRef, Blob, Dependency, Publication, check_name
@@ -131,10 +132,6 @@ def _publish(connection: Connection, p: Publication, request: str, now: datetime
 _LOCK_ASSET = Statement(
     sa.select(s.assets.c.next_version).where(s.assets.c.asset == sa.bindparam("asset")).with_for_update(key_share=True)
 )
-_ALONE = Statement(
-    sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(sa.bindparam("asset", type_=sa.Text), 0)))
-)
-
 _PROJECT = Statement(
     lambda insert: (
         insert(s.projects)
@@ -147,13 +144,11 @@ _PROJECT = Statement(
 def _lock_asset(connection: Connection, ref: AssetRef, now: datetime) -> int:
     """The number of the asset's newest version, 0 if it is new; nobody else publishes to it until we end.
 
-    On Postgres this is the first thing that takes a transaction number, so that these are in the order in which the
-    asset was locked: `tail.py` may cut between them. Two who find the asset new wait for each other without one.
+    On Postgres the row's lock is the first thing that takes a transaction number, and its turn is before that: the
+    numbers are in the order of the versions, and `tail.py` may cut between them.
     """
+    take_turn(connection, ref)
     found = _LOCK_ASSET.run(connection, asset=str(ref)).one_or_none()
-    if found is None and connection.dialect.name == "postgresql":
-        _ALONE.run(connection, asset=str(ref))
-        found = _LOCK_ASSET.run(connection, asset=str(ref)).one_or_none()
     if found is not None:
         return int(found[0]) - 1
     ensure_tenant(connection, ref.tenant, now)

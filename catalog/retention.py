@@ -20,9 +20,10 @@ from sqlalchemy.engine import Connection
 from cloudbaker.catalog import schema as s
 from cloudbaker.catalog import tenant_settings
 from cloudbaker.catalog.engine import Core
-from cloudbaker.catalog.holds import ALL, in_force, lock_asset
+from cloudbaker.catalog.holds import ALL, in_force
 from cloudbaker.catalog.journal import audit, many, tell
 from cloudbaker.catalog.records import Retention
+from cloudbaker.catalog.turns import lock_asset
 from cloudbaker.errors import InUse, NotFound
 from cloudbaker.model import AssetRef
 

@@ -8,7 +8,8 @@ those below the oldest transaction that still runs, so that none of them is yet 
 ``xid < pg_snapshot_xmin(pg_current_snapshot())`` lost none.
 
 Rows of a batch are ordered by `seq`. Whoever writes facts of an asset or a tenant holds that row locked while `seq` is
-drawn, so that within it this is the order of commits.
+drawn, so that within it this is the order of commits. Between batches it is `xid`'s, and so an asset's writers line up
+before they draw one (`turns.py`).
 """
 
 from __future__ import annotations
