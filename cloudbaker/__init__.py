@@ -1,7 +1,7 @@
 """Cloud Baker: 3D content from people you don't know, baked into small, safe, signed, versioned packages.
 
-`bake`, `rebake`, `plan`, `inspect`, `validate`, `scan`, `verify` and `catalog` are at hand as ``cloudbaker.bake`` and
-so on; they are imported on first use, so that importing the package costs nothing.
+`bake`, `rebake`, `plan`, `inspect`, `diff`, `validate`, `scan`, `verify` and `catalog` are at hand as
+``cloudbaker.bake`` and so on; they are imported on first use, so that importing the package costs nothing.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cloudbaker import catalog
-    from cloudbaker.api import bake, baking, inspect, plan, rebake, scan, validate, verify
+    from cloudbaker.api import bake, baking, diff, inspect, plan, rebake, scan, validate, verify
 
 __version__ = "0.1.0"
-__all__ = ["bake", "baking", "catalog", "inspect", "plan", "rebake", "scan", "validate", "verify"]
+__all__ = ["bake", "baking", "catalog", "diff", "inspect", "plan", "rebake", "scan", "validate", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,9 @@ from cloudbaker.settings import settings
 
 if TYPE_CHECKING:
     from cloudbaker.catalog.core import Catalog
+    from cloudbaker.compute.job import Workbench
     from cloudbaker.compute.signing.verify import VerifyReport
+    from cloudbaker.recipe import Recipe
     from cloudbaker.tasks.look import Look
     from cloudbaker.tasks.plan import RebakePlan
     from cloudbaker.tasks.result import BakeResult
@@ -233,6 +235,16 @@ def inspect(path: str | Path, *, recipe: str = "web", trusted: bool = False) -> 
     return _look(inspect_file, path, recipe, trusted)
 
 
+def diff(before: str | Path, after: str | Path, *, recipe: str = "web", trusted: bool = False) -> Look:
+    """Tables of two files side by side: sizes, counts, geometry error, names and whatever else was lost."""
+    from cloudbaker.tasks.look import diff_files
+
+    def both(workbench: Workbench, first: Path, limits: Recipe) -> Look:
+        return diff_files(workbench, first, Path(after), limits)
+
+    return _look(both, before, recipe, trusted)
+
+
 def scan(path: str | Path, *, policy: str = "default", engine: str = "", trusted: bool = False) -> Look:
     """The verdict on a Godot mod (``.pck``, ``.zip``, folder) under a policy; nothing is stored, no engine started."""
     from cloudbaker.compute.godot.policy import load_policy
@@ -272,4 +284,4 @@ def verify(what: str | Path, *, tenant: str = "local", keys: str | Path | None =
         return verify_bundle(version_bundle(opened, version), version.provenance, public)
 
 
-__all__ = ["bake", "baking", "inspect", "plan", "rebake", "scan", "validate", "verify"]
+__all__ = ["bake", "baking", "diff", "inspect", "plan", "rebake", "scan", "validate", "verify"]

@@ -1,8 +1,9 @@
-"""Looking at a file without keeping it: what ``inspect`` and ``validate`` do. Everything happens in the sandbox."""
+"""Looking at files without keeping them: what ``inspect``, ``validate`` and ``diff`` do, all of it in the
+sandbox."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,40 @@ def inspect_file(workbench: Workbench, path: Path, recipe: Recipe) -> Look:
     return _look(workbench, path, recipe, "gltf.inspect:inspect_job", {})
 
 
+def diff_files(workbench: Workbench, before: Path, after: Path, recipe: Recipe) -> Look:
+    """Tables of two files side by side; findings of the second have ``after:`` before their place."""
+    models, findings = [], []
+    for path, side in ((before, "before:"), (after, "after:")):
+        model, found = _whole(workbench, path, recipe)
+        models.append(model)
+        findings += [replace(f, place=side + f.place) for f in found]
+    facts: dict[str, Any] = {}
+    if models[0] is not None and models[1] is not None:
+        inputs = dict(zip(("before.glb", "after.glb"), models, strict=True))
+        limits = recipe.limits.model_dump(mode="json", exclude_none=True)
+        job = Job("cloudbaker.compute.gltf.diff:diff_job", inputs, {"limits": limits}, job_limits(recipe))
+        facts = workbench.run(job).unwrap().value
+        for side, found in facts.pop("findings").items():
+            findings += [replace(f, place=f"{side}:{f.place}") for f in findings_of(found)]
+    return Look(f"{before} → {after}", Verdict.of(tuple(findings)), facts)
+
+
 def _look(workbench: Workbench, path: Path, recipe: Recipe, function: str, more: dict[str, Path]) -> Look:
+    model, findings = _whole(workbench, path, recipe)
+    facts: dict[str, Any] = {}
+    if model is not None:
+        limits = recipe.limits.model_dump(mode="json", exclude_none=True)
+        job = Job(
+            f"cloudbaker.compute.{function}", {"model.glb": model, **more}, {"limits": limits}, job_limits(recipe)
+        )
+        seen = workbench.run(job).unwrap().value
+        findings += findings_of(seen.pop("findings", []))
+        facts = seen.get("facts", seen)
+    return Look(str(path), Verdict.of(tuple(findings)), facts)
+
+
+def _whole(workbench: Workbench, path: Path, recipe: Recipe) -> tuple[bytes | None, list[Finding]]:
+    """The model at `path` as one GLB; None where the findings say why not."""
     if recipe.target != "web":
         raise UsageError(f"recipe {recipe.name} is for {recipe.target}: mods are looked at with `cloudbaker scan`")
     limits = recipe.limits.model_dump(mode="json", exclude_none=True)
@@ -71,12 +105,7 @@ def _look(workbench: Workbench, path: Path, recipe: Recipe, function: str, more:
         )
         findings += findings_of(whole.value["findings"])
         model = whole.files.get("model.glb")
-    facts: dict[str, Any] = {}
-    if model is not None:
-        seen = do(Job(f"cloudbaker.compute.{function}", {"model.glb": model, **more}, {"limits": limits}, bounds)).value
-        findings += findings_of(seen.get("findings", []))
-        facts = seen.get("facts", seen)
-    return Look(str(path), Verdict.of(tuple(findings)), facts)
+    return model, findings
 
 
 def _rejected(findings: list[Finding]) -> bool:

@@ -16,6 +16,7 @@ from cloudbaker.errors import CloudBakerError
 COMMANDS = {
     "bake": ("bake", "Bake models into signed, versioned packages."),
     "inspect": ("look", "Show what a file holds."),
+    "diff": ("look", "Show what changed from one model to another."),
     "validate": ("look", "Say whether a file would pass, and why not."),
     "scan": ("scan", "Say whether a Godot mod may enter, and why not."),
     "verify": ("verify", "Check the signature and hashes of a version or an exported bundle."),

@@ -37,14 +37,29 @@ FOOTNOTES = {
     "meshes": [
         "bytes: as stored, compressed; data that meshes share count for each of them. Accessors in one meshopt buffer "
         "view divide its payload by their decompressed sizes.",
+        "GPU bytes: attributes and indices decompressed, each attribute padded to 4 bytes a vertex, shared accessors "
+        "once for each mesh; morph targets at 16 bytes for each vertex, target and attribute, as in three.js's float "
+        "textures.",
         "instances: nodes that show the mesh, times EXT_mesh_gpu_instancing.",
+    ],
+    "materials": [
+        "primitives: those whose own material it is; what KHR_materials_variants may choose instead is not counted.",
     ],
     "textures": [
         "GPU bytes: width × height × 4 with all mip levels (× 4/3) for PNG, JPEG, WebP and AVIF, which a GPU holds "
         "decompressed; for KTX2 one byte per pixel (BC7, ASTC 4×4) with mip levels.",
     ],
-    "animations": ["bytes: as stored; accessors that channels share count once."],
-    "totals": ["other bytes: padding, data that nothing refers to, and what extensions hold."],
+    "animations": [
+        "bytes: as stored; accessors that channels share count once.",
+        "keyframes: of every sampler, also where samplers share their times.",
+        "seconds: the largest of the times' max, as the accessors declare it.",
+    ],
+    "extensions": ["known: its references are followed and kept right; others are carried along as they are."],
+    "totals": [
+        "other bytes: padding, data that nothing refers to, and what extensions hold.",
+        "draw calls: primitives of all nodes, without what a viewer merges, culls or draws twice (shadows).",
+        "GPU bytes: see the tables of meshes and textures; geometry counts accessors that meshes share once.",
+    ],
 }
 
 
@@ -82,6 +97,11 @@ def inspect(document: Document, bin: memoryview | None, size: int) -> dict[str, 
         "draw_calls": sum(
             len(document["meshes"][node["mesh"]]["primitives"]) for node in document.get("nodes", ()) if "mesh" in node
         ),
+        "cameras": len(document.get("cameras", ())),
+        "lights": len(document.get("extensions", {}).get("KHR_lights_punctual", {}).get("lights", ())),
+        "variants": len(document.get("extensions", {}).get("KHR_materials_variants", {}).get("variants", ())),
+        "keyframes": sum(row["keyframes"] for row in rows["animations"]),
+        "geometry_gpu_bytes": _gpu_bytes(document, [p.json for p in primitives(document)]),
         "texture_gpu_bytes": sum(row["gpu_bytes"] for row in rows["textures"]),
         "geometry_bytes": geometry,
         "animation_bytes": animation,
@@ -183,6 +203,7 @@ def _meshes(document: Document, sizes: list[float]) -> Iterator[Document]:
             "morph_targets": max(len(p.get("targets", ())) for p in mesh["primitives"]),
             "instances": shown[at],
             "bytes": _stored(sizes, used) + sum(payloads[view] for view in packed),
+            "gpu_bytes": _gpu_bytes(document, mesh["primitives"]),
         }
 
 
@@ -308,6 +329,23 @@ def _stored_sizes(document: Document) -> list[float]:
 def _stored(sizes: list[float], accessors: Iterable[int]) -> int:
     """Bytes of several accessors, each once."""
     return round(sum(sizes[index] for index in set(accessors)))
+
+
+def _gpu_bytes(document: Document, drawn: Iterable[Document]) -> int:
+    """What primitives take in a GPU's memory, decompressed; accessors that they share once. See the footnote."""
+    accessors = document.get("accessors", [])
+    sizes: dict[tuple[str, int], int] = {}
+    for primitive in drawn:
+        for index in primitive["attributes"].values():
+            sizes["vertex", index] = accessors[index]["count"] * -(-element_bytes(accessors[index]) // 4) * 4
+        if "indices" in primitive:
+            accessor = accessors[primitive["indices"]]
+            # No GPU interface of today has indices of one byte: three.js and WebGPU make two of them.
+            sizes["index", primitive["indices"]] = accessor["count"] * max(2, element_bytes(accessor))
+        for target in primitive.get("targets", ()):
+            for index in target.values():
+                sizes["target", index] = accessors[index]["count"] * 16
+    return sum(sizes.values())
 
 
 # -- bounds ------------------------------------------------------------------------------------------------------------
