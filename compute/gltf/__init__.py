@@ -1,64 +1,94 @@
 """glTF 2.0 documents: reading, checking, changing and writing them. One verb per file.
 
-Each verb's function is also a name of this package, beside `Document`:
+The names of `VERBS` can be imported from here, and work alone on a `Document` or a ``pygltflib.GLTF2``:
 
->>> from cloudbaker.compute.gltf import Document, prune, weld             # doctest: +SKIP
->>> document = Document.from_glb(data)                                    # doctest: +SKIP
->>> weld(document); prune(document)                                       # doctest: +SKIP
->>> data = document.to_glb()                                              # doctest: +SKIP
+>>> from cloudbaker.compute.gltf import Document, prune, resample     # doctest: +SKIP
+>>> document = Document.from_glb(data)                                # doctest: +SKIP
+>>> resample(document)                                                # doctest: +SKIP
+(1204, 316)
 
-They are imported on first use: a job that only reads a header does not wait for the codecs.
+A module of the same name holds the bare step that the optimizer is made of (``compute/gltf/resample.py``); what is
+imported from here is that step with what a caller outside of a bake needs around it (see ``verbs.py``). docs/gltf.md
+shows each with an example. Nothing is imported before it is asked for.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
-from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+import types
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from cloudbaker.compute.gltf.compress_draco import compress_draco as compress_draco
     from cloudbaker.compute.gltf.compress_meshopt import compress_meshopt as compress_meshopt
+    from cloudbaker.compute.gltf.decompress import unpack as _unpack
     from cloudbaker.compute.gltf.dedup import dedup as dedup
     from cloudbaker.compute.gltf.document import Document as Document
+    from cloudbaker.compute.gltf.document import DocumentError as DocumentError
+    from cloudbaker.compute.gltf.interchange import from_pygltflib as from_pygltflib
+    from cloudbaker.compute.gltf.interchange import to_pygltflib as to_pygltflib
+    from cloudbaker.compute.gltf.losses import compare as compare
     from cloudbaker.compute.gltf.prune import prune as prune
     from cloudbaker.compute.gltf.quantize_animations import quantize_animations as quantize_animations
     from cloudbaker.compute.gltf.resample import resample as resample
     from cloudbaker.compute.gltf.simplify import simplify as simplify
 
-_HOME = {"Document": "document"}
-"""Public name → module of this package, where the two differ."""
-VERBS = (
-    "compress_draco",
-    "compress_meshopt",
-    "dedup",
-    "prune",
-    "quantize_animations",
-    "resample",
-    "simplify",
-)
-"""Functions that are named as their module."""
+    decompress = _unpack
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME and name not in VERBS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME.get(name, name)}"), name)
+class Verb(NamedTuple):
+    """A line of `VERBS`."""
+
+    summary: str
+    """What it does, in a line."""
+    plain: bool = False
+    """Works on plain geometry: what Draco or meshopt has packed is unpacked before."""
+    function: str = ""
+    """The function in the module of the verb's name, where it is called otherwise."""
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME, *VERBS})
+VERBS: dict[str, Verb] = {
+    "compress_draco": Verb("Compress triangle geometry with Draco.", plain=True),
+    "compress_meshopt": Verb("Compress geometry, animations and matrices with meshoptimizer.", plain=True),
+    "decompress": Verb("Undo Draco, meshopt and quantization.", function="unpack"),
+    "dedup": Verb("Merge what is equal: accessors, images, textures, materials, meshes."),
+    "prune": Verb("Drop what nothing refers to."),
+    "quantize_animations": Verb("Round keyframes to what can be told apart.", plain=True),
+    "resample": Verb("Drop keyframes that their neighbours imply.", plain=True),
+    "simplify": Verb("Make do with fewer triangles, within a measured error.", plain=True),
+}
+"""Each is a file of this folder, a name to import from here, and a command of ``cloudbaker gltf``."""
+
+_OTHERS = {
+    "Document": "document",
+    "DocumentError": "document",
+    "compare": "losses",
+    "from_pygltflib": "interchange",
+    "to_pygltflib": "interchange",
+}
 
 
-class _Package(ModuleType):
-    """A package in which ``weld`` is the function of that name, whether its module has been imported before or not."""
-
+class _Package(types.ModuleType):
     def __setattr__(self, name: str, value: Any) -> None:
-        # The import system binds each submodule to its package under its name, which would hide the function.
-        if name in VERBS and isinstance(value, ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
+        # The import of a submodule binds it here. The name of a verb stays the verb's.
+        if not (name in VERBS and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
 
 
 sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name in VERBS:
+        value = importlib.import_module(f"{__name__}.verbs").verb(name)
+    elif name in _OTHERS:
+        value = getattr(importlib.import_module(f"{__name__}.{_OTHERS[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *VERBS, *_OTHERS})

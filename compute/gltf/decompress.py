@@ -35,11 +35,16 @@ def decompress(data: Bytes) -> bytes:
     where the container or a payload is damaged.
     """
     document = Document.from_glb(data)
+    unpack(document)
+    return document.to_glb()
+
+
+def unpack(document: Document) -> None:
+    """`decompress` on a document in memory, in place."""
     reserved = reserve(document)
     decode(document)
     dequantize(document)
     _drop_views(document, reserved)
-    return document.to_glb()
 
 
 def decode(document: Document) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 from cloudbaker.canonical import canonical_json
 from cloudbaker.compute.gltf.document import Document, compression
-from cloudbaker.compute.gltf.prune import Reserved
+from cloudbaker.compute.gltf.prune import FREE, Reserved
 from cloudbaker.compute.gltf.references import Json, pointers, references, unknown_extensions
 
 _STORAGE = ("bufferView", "byteOffset", "uri")
 
 
-def dedup(document: Document, reserved: Reserved) -> None:
+def dedup(document: Document, reserved: Reserved = FREE) -> None:
     """Merge equal items in place; the first of several stays. Does nothing on a pinned document (see `prune`)."""
     if reserved.pinned:
         return

@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from cloudbaker.compute.gltf.decompress import decode
-from cloudbaker.compute.gltf.document import Document
+from cloudbaker.compute.gltf.document import Document, compression
 from cloudbaker.compute.gltf.losses import compare
 from cloudbaker.model import Loss
 
@@ -26,14 +26,9 @@ def to_pygltflib(document: Document) -> tuple[pygltflib.GLTF2, list[Loss]]:
 
     >>> gltf, lost = to_pygltflib(Document.from_glb(data))      # doctest: +SKIP
     """
-    import pygltflib
-
     plain = document.clone()
     decode(plain)
-    try:
-        gltf = pygltflib.GLTF2.load_from_bytes(plain.to_glb())
-    except (AttributeError, TypeError, KeyError) as error:
-        raise ValueError(f"pygltflib can't hold this document ({error}): work on cloudbaker's Document") from error
+    gltf = _held(plain)
     lost = compare(document, from_pygltflib(gltf))
     # It writes out defaults (alphaMode OPAQUE …) that the source left unsaid.
     return gltf, [loss for loss in lost if not loss.detail.startswith("was not set")]
@@ -51,3 +46,26 @@ def from_pygltflib(gltf: pygltflib.GLTF2) -> Document:
         )
     fields: dict[str, Any] = json.loads(gltf.gltf_to_json())
     return Document(fields, gltf.binary_blob())
+
+
+def adopt(gltf: pygltflib.GLTF2, document: Document) -> None:
+    """Give a `pygltflib.GLTF2` the content of a document, in place; where it was loaded from stays.
+
+    Raises ValueError, and leaves it alone, where pygltflib can't hold the document: what EXT_meshopt_compression packs
+    it would write with offsets of another layout.
+    """
+    if any(compression(view) is not None for view in document.items("bufferViews")):
+        raise ValueError(
+            "pygltflib writes views that meshopt has packed with wrong offsets: take Document.from_glb, and write "
+            "document.to_glb() to a file"
+        )
+    vars(gltf).update(vars(_held(document)))
+
+
+def _held(document: Document) -> pygltflib.GLTF2:
+    import pygltflib
+
+    try:
+        return pygltflib.GLTF2.load_from_bytes(document.to_glb())
+    except (AttributeError, TypeError, KeyError) as error:
+        raise ValueError(f"pygltflib can't hold this document ({error}): work on cloudbaker's Document") from error

@@ -40,10 +40,11 @@ def reserve(source: Document) -> Reserved:
     )
 
 
-_FREE = Reserved()
+FREE = Reserved()
+"""Nothing is: no unknown extension holds an integer."""
 
 
-def prune(document: Document, reserved: Reserved = _FREE, *, data_only: bool = False) -> None:
+def prune(document: Document, reserved: Reserved = FREE, *, data_only: bool = False) -> None:
     """Drop, in place, what nothing refers to. What had a name or extras is found and told by `losses.compare`.
 
     `data_only` looks at accessors and buffer views and leaves the rest, for where the rest has been seen to before.
@@ -67,6 +68,28 @@ def drop_unused(document: Document, kind: str) -> None:
     for to, old in enumerate(kept):
         new[old] = to
     document.remap(kind, new, len(kept))
+
+
+def unused(document: Document) -> dict[str, set[int]]:
+    """Per collection, the `id` of each item that nothing refers to: what a verb has not left behind."""
+    return {
+        kind: {id(item) for index, item in enumerate(document.items(kind)) if index not in used}
+        for kind in _ORDER
+        for used in [_used(document, kind)]
+    }
+
+
+def drop_orphans(document: Document, before: dict[str, set[int]]) -> None:
+    """Drop the items that nothing refers to and that were not among the `unused` before."""
+    for kind in _ORDER:
+        used, alone = _used(document, kind), before[kind]
+        items = document.items(kind)
+        kept = [i for i, item in enumerate(items) if i in used or id(item) in alone]
+        if len(kept) < len(items):
+            new = [-1] * len(items)
+            for to, old in enumerate(kept):
+                new[old] = to
+            document.remap(kind, new, len(kept))
 
 
 def _used(document: Document, kind: str) -> set[int]:
