@@ -112,7 +112,7 @@ def _bumps(size: int) -> Pixels:
     y, x = np.mgrid[0:size, 0:size] / size
     grooves = np.minimum(np.abs((x * 4) % 1 - 0.5), np.abs((y * 4) % 1 - 0.5))
     height = noise(size, seed=6, octaves=7, first=16) + 0.6 * np.clip(grooves * 40, 0, 1)
-    return normals(height, size / 24)
+    return normals(height, size / 96)
 
 
 def _material(size: int) -> Pixels:
