@@ -104,10 +104,7 @@ def read(document: Document, primitive: Json) -> Geometry:
         for target in primitive.get("targets", ())
     ]
     vertices = len(attributes["POSITION"])
-    order = np.arange(vertices, dtype=np.uint32)
-    if "indices" in primitive:
-        order = document.accessor(primitive["indices"])[:, 0].astype(np.uint32)
-    indices = _triangles(order, primitive.get("mode", TRIANGLES))
+    indices = triangle_list(document, primitive)
     used = np.unique(indices)
     if len(used) == vertices:
         return Geometry(attributes, indices, targets)
@@ -129,8 +126,13 @@ def _read(document: Document, semantic: str, index: int, *, delta: bool = False)
     return data.astype(np.float32, copy=False)
 
 
-def _triangles(order: Array, mode: int) -> Array:
-    """Triangles (t, 3) with the winding of section 3.7.2.1."""
+def triangle_list(document: Document, primitive: Json) -> Array:
+    """Triangles (t, 3) of a list, strip or fan as uint32, with the winding of section 3.7.2.1."""
+    if "indices" in primitive:
+        order = document.accessor(primitive["indices"])[:, 0].astype(np.uint32)
+    else:
+        order = np.arange(document.items("accessors")[primitive["attributes"]["POSITION"]]["count"], dtype=np.uint32)
+    mode = primitive.get("mode", TRIANGLES)
     if mode == TRIANGLES:
         return order[: len(order) // 3 * 3].reshape(-1, 3)
     if len(order) < 3:

@@ -68,9 +68,17 @@ _INT = ctypes.c_int
 _UINT = ctypes.c_uint
 _FLOAT = ctypes.c_float
 
+
+class _CacheStatistics(ctypes.Structure):
+    """meshopt_VertexCacheStatistics."""
+
+    _fields_ = (("vertices_transformed", _UINT), ("warps_executed", _UINT), ("acmr", _FLOAT), ("atvr", _FLOAT))
+
+
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "generateVertexRemapMulti": (_SIZE, (_PTR, _PTR, _SIZE, _SIZE, _PTR, _SIZE)),
     "optimizeVertexCache": (None, (_PTR, _PTR, _SIZE, _SIZE)),
+    "optimizeVertexCacheStrip": (None, (_PTR, _PTR, _SIZE, _SIZE)),
     "optimizeOverdraw": (None, (_PTR, _PTR, _SIZE, _PTR, _SIZE, _SIZE, _FLOAT)),
     "optimizeVertexFetchRemap": (_SIZE, (_PTR, _PTR, _SIZE, _SIZE)),
     "encodeVertexVersion": (None, (_INT,)),
@@ -95,6 +103,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         _SIZE,
         (_PTR, _PTR, _SIZE, _PTR, _SIZE, _SIZE, _PTR, _SIZE, _PTR, _SIZE, _PTR, _SIZE, _FLOAT, _UINT, _PTR),
     ),
+    "analyzeVertexCache": (_CacheStatistics, (_PTR, _SIZE, _SIZE, _UINT, _UINT, _UINT)),
     "simplifyScale": (_FLOAT, (_PTR, _SIZE, _SIZE)),
 }
 
@@ -248,13 +257,25 @@ def _remap(pieces: Sequence[Array], flat: Indices | None, vertex_count: int) -> 
     return remap, int(unique)
 
 
-def optimize_vertex_cache(indices: Array, vertex_count: int) -> Indices:
-    """The same triangles in an order that re-uses recently transformed vertices; (t, 3)."""
+def optimize_vertex_cache(indices: Array, vertex_count: int, *, strip: bool = False) -> Indices:
+    """The same triangles in an order that re-uses recently transformed vertices; (t, 3).
+
+    With `strip` in one that re-uses a little fewer of them, but packs tighter.
+    """
     flat = checked_triangles(indices, vertex_count)
     out = np.empty_like(flat)
     if flat.size:
-        library().optimizeVertexCache(pointer(out), pointer(flat), flat.size, vertex_count)
+        order = library().optimizeVertexCacheStrip if strip else library().optimizeVertexCache
+        order(pointer(out), pointer(flat), flat.size, vertex_count)
     return out.reshape(-1, 3)
+
+
+def vertex_cache_misses(indices: Array, vertex_count: int) -> float:
+    """Average cache misses of a triangle (ACMR), 0.5 to 3, of a first-in-first-out cache of 16 vertices."""
+    flat = checked_triangles(indices, vertex_count)
+    if not flat.size:
+        return 0.0
+    return float(library().analyzeVertexCache(pointer(flat), flat.size, vertex_count, 16, 0, 0).acmr)
 
 
 def optimize_overdraw(indices: Array, positions: Array, *, threshold: float = 1.05) -> Indices:
