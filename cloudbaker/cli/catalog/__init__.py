@@ -17,6 +17,7 @@ MODULES = {
     "depends": (f"{_HERE}.depends", "What a version needs, or what needs it."),
     "rollback": (f"{_HERE}.rollback", "Point a channel at an earlier version."),
     "usage": (f"{_HERE}.usage", "What tenants use, now or over time, and what that costs."),
+    "estimate": (f"{_HERE}.estimate", "What work will cost, before it is done."),
     "quota": (f"{_HERE}.quota", "What tenants may store and run."),
     "retention": (f"{_HERE}.retention", "How long tenants' versions are kept."),
     "hold": (f"{_HERE}.hold", "Keep an asset or a version from being deleted."),

@@ -102,11 +102,6 @@ _GODOT_3_ONLY = {21, 25}
 _GODOT_4_ONLY = {42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53}
 
 
-def is_binary_resource(data: bytes | bytearray | memoryview) -> bool:
-    """Whether the first bytes are those of a binary resource."""
-    return bytes(data[:4]) in (MAGIC, compression.MAGIC)
-
-
 def parse_binary(
     data: bytes | bytearray | memoryview,
     *,

@@ -145,6 +145,20 @@ def test_usage_over_time_and_its_cost(cli, stored):
     assert "no time" in cli("usage", "--since", "yesterday", code=2)
 
 
+def test_an_estimate(cli):
+    work = ("--minutes", "10", "--device", "NVIDIA A100-SXM4-40GB", "--complexity", "medium", "--transfer-gb", "2")
+    told = cli("estimate", *work, "--json")
+    assert told == {
+        "currency": "USD",
+        "compute": "30.000000",
+        "storage": "0.000000",
+        "transfer": "0.100000",
+        "total": "30.100000",
+    }
+    assert "total 30.100000 USD" in cli("estimate", *work)
+    assert "minutes of an estimate" in cli("estimate", "--minutes", "-1", code=2)
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [("500", 500), ("1.5GB", 1_500_000_000), ("2 GiB", 2 << 30), ("10k", 10_000), ("1TiB", 1 << 40), ("NONE", "none")],
