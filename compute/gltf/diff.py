@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import brotli
-
 from cloudbaker.compute.gltf.decompress import decode, dequantize
 from cloudbaker.compute.gltf.document import Document
 from cloudbaker.compute.gltf.inspect import inspect
@@ -19,14 +17,13 @@ from cloudbaker.compute.gltf.limits import ContentLimits
 from cloudbaker.compute.gltf.losses import compare
 from cloudbaker.compute.gltf.measure import measure
 from cloudbaker.compute.gltf.precheck import Checked, precheck
+from cloudbaker.compute.gltf.weigh import BROTLI_QUALITY, brotli_bytes
 from cloudbaker.compute.job import Inputs, JobResult, Params
 from cloudbaker.model import to_json
 
 Row = dict[str, Any]
 
 BEFORE, AFTER = "before.glb", "after.glb"
-BROTLI_QUALITY = 5
-"""What servers take for answers that they compress on the way: 50 MB/s, where 11 makes 0.5."""
 SIZES = (
     *("bytes", "geometry_bytes", "animation_bytes", "image_bytes", "json_bytes", "other_bytes"),
     *("geometry_gpu_bytes", "texture_gpu_bytes"),
@@ -73,12 +70,10 @@ def diff(first: Checked, before: memoryview, second: Checked, after: memoryview)
     assert second.document is not None
     seen = [inspect(c.document or {}, c.bin, len(data)) for c, data in ((first, before), (second, after))]
     old, new = (Document.from_glb(data) for data in (before, after))
+    brotli = [brotli_bytes([data]) for data in (before, after)]
     losses = [to_json(loss) for loss in compare(old, new)]  # before anything is decoded in place
     tables: dict[str, list[Row]] = {
-        "sizes": [
-            _figure("brotli", *(len(brotli.compress(bytes(data), quality=BROTLI_QUALITY)) for data in (before, after))),
-            *_figures(seen, SIZES),
-        ],
+        "sizes": [*_figures(seen, SIZES[:1]), _figure("brotli", *brotli), *_figures(seen, SIZES[1:])],
         "counts": list(_figures(seen, COUNTS)),
         "geometry": [_geometry(old, new)],
         "textures": list(_textures(*(tables["textures"]["rows"] for tables in seen))),

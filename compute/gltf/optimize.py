@@ -30,6 +30,7 @@ from cloudbaker.compute.gltf.references import DRACO, MESHOPT, QUANTIZATION
 from cloudbaker.compute.gltf.resample import resample
 from cloudbaker.compute.gltf.simplify import SimplifyOptions, simplify
 from cloudbaker.compute.gltf.textures import encodable_images, replace_images
+from cloudbaker.compute.gltf.weigh import Weigh, weigh
 from cloudbaker.compute.job import Inputs, JobResult, Params
 from cloudbaker.compute.meshes.draco import DracoOptions
 from cloudbaker.model import Loss, to_json
@@ -42,6 +43,8 @@ BOTH = "draco+meshopt"
 MAIN = "model.glb"
 WORTH = 0.99
 """A candidate that is less than 1 % smaller than one that changed less is not worth the change."""
+WORTH_AGAIN = 0.95
+"""What a codec has rounded before is rounded again by packing it anew: that has to make it a twentieth smaller."""
 WORTH_BOTH = 0.9
 """A file that wants two decoders of its viewer has to be a tenth smaller, images aside, than one that wants one."""
 GAIN = 0.95
@@ -150,6 +153,7 @@ class _Work:
         self.images: list[Mapping[str, Any]] = list(params.get("images", ()))
         self.lods: list[Mapping[str, Any]] = list(params.get("lods", ()))
         self.meshes: Mapping[str, Any] = params.get("meshes", {})
+        self.weigh: Weigh = self.meshes.get("weigh", "raw")
         self.source = Document({})
         """The input, unchanged."""
         self.reserved = Reserved()
@@ -232,7 +236,7 @@ def _compress(work: _Work) -> str:
     best = _Variant(MAIN, "default", work.inputs[MAIN], compression_of(work.source), count(work.source))
     makers: list[_Maker] = [("repacked", partial(_plain, work, work.document)), *_codecs(work, work.plain)]
     limit = 100 * 2.0 ** (1 - work.meshes.get("position_bits", 14))
-    work.variants.append(_smallest(work, best, "source", makers, ceiling=WORTH * work.size, max_percent=limit))
+    work.variants.append(_smallest(work, best, "source", makers, gain=True, max_percent=limit))
     return f"{work.size} → {len(work.variants[0].data)} bytes"
 
 
@@ -246,7 +250,7 @@ def _compress_levels(work: _Work) -> str:
             work.variants.append(same)
             continue
         candidates: list[_Maker] = [*_codecs(work, level.document), ("plain", partial(_plain, work, level.document))]
-        best = _smallest(work, same, before.name, candidates, ceiling=work.size, mean_percent=level.gate)
+        best = _smallest(work, same, before.name, candidates, gain=False, mean_percent=level.gate)
         if best is not same:
             best.notes = [*level.notes, *best.notes]
             best.suggested_distance = max(best.geometry.suggested_distance, before.suggested_distance)
@@ -297,22 +301,29 @@ def _smallest(
     standing: str,
     makers: Sequence[_Maker],
     *,
-    ceiling: float,
+    gain: bool,
     mean_percent: float = math.inf,
     max_percent: float = math.inf,
 ) -> _Variant:
-    """The smallest of the files that the makers make; `best` (called `standing`) where none is fit.
+    """The smallest of the files that the makers make, as the recipe weighs; `best` (called `standing`) if none is fit.
 
-    A file is fit if it has at most `ceiling` bytes, decodes, and its measured error does not pass the limits. One that
-    comes later has to be smaller by `WORTH`.
+    A file is fit if it is no larger than the input, decodes, and its measured error does not pass the limits. One that
+    comes later has to be smaller by `WORTH`, with `gain` also the first.
     """
-    images = _image_bytes(work.document)
-    sizes = [f"{standing} {len(best.data)}"]
+    lightest = weigh(best.data, work.weigh)
+    ceiling = WORTH * lightest.cost if gain else math.inf
+    rounded = gain and best.compression != "none"
+    sizes = [f"{standing} {lightest}"]
     chosen, notes = standing, []
     for name, make in makers:
         data, remark = make()
-        sizes.append(f"{name} {len(data)}")
-        if len(data) > ceiling or (name == BOTH and len(data) - images > WORTH_BOTH * (len(best.data) - images)):
+        weight = weigh(data, work.weigh)
+        sizes.append(f"{name} {weight}")
+        if len(data) > work.size or weight.cost > ceiling:
+            continue
+        if rounded and name != "repacked" and weight.cost > WORTH_AGAIN * lightest.cost:
+            continue
+        if name == BOTH and weight.geometry > WORTH_BOTH * lightest.geometry:
             continue
         try:
             document = Document.from_glb(data)
@@ -331,14 +342,9 @@ def _smallest(
             continue
         chosen, remarks = name, [remark] if remark else []
         best = _Variant(best.name, best.variant, data, compression, geometry, notes=remarks)
-        ceiling = WORTH * len(data)
+        lightest, ceiling, rounded = weight, WORTH * weight.cost, rounded and name == "repacked"
     best.notes = [*best.notes, f"{chosen} is the smallest ({', '.join(sizes)} bytes)", *notes]
     return best
-
-
-def _image_bytes(document: Document) -> int:
-    views = {image["bufferView"] for image in document.items("images") if "bufferView" in image}
-    return sum(len(document.stored(view)) for view in views)
 
 
 def _plain(work: _Work, document: Document) -> tuple[bytes, str]:
