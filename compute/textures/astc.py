@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cloudbaker.compute.job import Inputs, JobResult, Params
+from cloudbaker.compute.textures.astc_blocks import QUALITY, decode_astc, encode_astc
 from cloudbaker.compute.textures.ctex import ctex
 from cloudbaker.compute.textures.decode import ImageError, decode_image
 from cloudbaker.compute.textures.headers import image_header
@@ -22,7 +23,6 @@ from cloudbaker.compute.textures.prepare import SlotClass, scale
 from cloudbaker.model import Finding, Severity, to_json
 
 BLOCK = 4
-BLOCK_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class AstcOptions:
     max_size: int = 2048
     """Pixels of the longer side; larger images are scaled down, none is scaled up."""
     image_pixels: int = 64 << 20
-    quality: float = 60.0
+    quality: float = QUALITY["default"]
     """astcenc's scale: 10 fast, 60 medium, 98 thorough."""
 
 
@@ -92,55 +92,28 @@ def encode(data: bytes | memoryview, options: AstcOptions | None = None) -> Enco
     width, height = whole_blocks(header.width, header.height, options.max_size)
     if (width, height) != (header.width, header.height):
         pixels = scale(pixels, width, height, options.slot_class)
-    base, levels = pixels, []
-    while True:
-        levels.append(compress(pixels, options))
-        if width == height == 1:
-            break
+    chain = [pixels]
+    while width > 1 or height > 1:
         width, height = max(1, width // 2), max(1, height // 2)
-        pixels = scale(pixels, width, height, options.slot_class)
-    decoded = decompress(levels[0], base.shape[1], base.shape[0])[..., : base.shape[2]]
+        chain.append(scale(chain[-1], width, height, options.slot_class))
+    levels = encode_astc(chain, slot_class=options.slot_class, quality=options.quality, z_counts=False)
+    decoded = decode_astc(levels[0], pixels.shape[1], pixels.shape[0], srgb=options.slot_class == "color")
+    decoded = decoded[..., : pixels.shape[2]]
     angle = None
     if options.slot_class == "normal":
-        angle = normal_error(base, _with_z(decoded)).mean
-        quality = min(channel_psnr(base, decoded)[:2])
+        angle = normal_error(pixels, _with_z(decoded)).mean
+        quality = min(channel_psnr(pixels, decoded)[:2])
     elif options.slot_class == "data":
-        quality = min(channel_psnr(base, decoded))
+        quality = min(channel_psnr(pixels, decoded))
     else:
-        quality = psnr(base, decoded)
-    return Encoded(base.shape[1], base.shape[0], tuple(levels), quality, angle)
+        quality = psnr(pixels, decoded)
+    return Encoded(pixels.shape[1], pixels.shape[0], tuple(levels), quality, angle)
 
 
 def whole_blocks(width: int, height: int, max_size: int) -> tuple[int, int]:
     """The size to encode: within `max_size`, in whole blocks. (Godot pads and resizes to these, too.)"""
     ratio = min(1.0, max_size / max(width, height))
     return _blocks(round(width * ratio)) * BLOCK, _blocks(round(height * ratio)) * BLOCK
-
-
-def compress(pixels: Pixels, options: AstcOptions) -> bytes:
-    """ASTC blocks of (h, w, 3 or 4) 8-bit pixels."""
-    import astc_encoder as astc
-
-    height, width, channels = pixels.shape
-    rgba = np.dstack([pixels, np.full((height, width), 255, np.uint8)]) if channels == 3 else pixels
-    profile = astc.ASTCProfile.LDR_SRGB if options.slot_class == "color" else astc.ASTCProfile.LDR
-    config = astc.ASTCConfig(profile, BLOCK, BLOCK, 1, options.quality)
-    if options.slot_class == "normal":
-        config.cw_b_weight = 0
-    image = astc.ASTCImage(astc.ASTCType.U8, width, height, 1, np.ascontiguousarray(rgba).tobytes())
-    blocks = astc.ASTCContext(config).compress(image, astc.ASTCSwizzle.from_str("RGBA"))
-    return bytes(blocks)
-
-
-def decompress(blocks: bytes, width: int, height: int) -> Pixels:
-    """(h, w, 4) pixels of ASTC blocks, by the library that encoded them."""
-    import astc_encoder as astc
-
-    config = astc.ASTCConfig(astc.ASTCProfile.LDR, BLOCK, BLOCK, 1, 0)
-    image = astc.ASTCImage(astc.ASTCType.U8, width, height, 1)
-    astc.ASTCContext(config).decompress(blocks, image, astc.ASTCSwizzle.from_str("RGBA"))
-    assert image.data is not None
-    return np.frombuffer(image.data, np.uint8).reshape(height, width, 4)
 
 
 def _with_z(pixels: Pixels) -> Pixels:

@@ -33,7 +33,7 @@ _RGBSDA, _ASTC, _ETC1S, _UASTC = 1, 162, 163, 166
 _PRIMARIES_UNSPECIFIED, _PRIMARIES_BT709 = 0, 1
 _LINEAR, _SRGB = 1, 2
 _PREMULTIPLIED = 1
-_FLOAT_SIGNED, _SAMPLE_LINEAR = 0xC0, 0x10
+_FLOAT_SIGNED, _EXPONENT, _SAMPLE_LINEAR = 0xC0, 0x20, 0x10
 _UINT_MAX, _MINUS_ONE, _ONE = 0xFFFFFFFF, 0xBF800000, 0x3F800000
 _ALPHA = 15
 
@@ -96,6 +96,7 @@ CODECS: dict[str, Codec] = {
         *_astc(),
         Codec("rgba8", (1, 1), 4, _RGBSDA, 37, 43),
         Codec("rgba16f", (1, 1), 8, _RGBSDA, 97, None, hdr=True, type_size=2),
+        Codec("rgb9e5", (1, 1), 4, _RGBSDA, 123, None, hdr=True, type_size=4),
     )
 }
 """What is written and read here; ``etc1s`` is only read (its encoder writes a file of its own)."""
@@ -228,6 +229,8 @@ def _descriptor(kind: Codec, *, srgb: bool, alpha: bool) -> bytes:
 
 def _samples(kind: Codec, *, srgb: bool, alpha: bool) -> list[tuple[int, int, int, int, int]]:
     """(bit offset, bit length - 1, channel and qualifiers, lower, upper) of each sample."""
+    if kind.name == "rgb9e5":  # KDF's example of it: for each colour a mantissa, and the exponent that all share
+        return [sample for at in range(3) for sample in ((9 * at, 8, at, 0, 8448), (27, 4, at | _EXPONENT, 15, 31))]
     if kind.model == _RGBSDA:
         bits = kind.block_bytes * 2
         low, high = (_MINUS_ONE, _ONE) if kind.hdr else (0, (1 << bits) - 1)
@@ -431,7 +434,7 @@ def _read_descriptor(part: memoryview, vk_format: int) -> _Described:
             wanted = [(*wanted[0][:2], channels[0], *wanted[0][3:])]
         if told != wanted:
             raise Ktx2Error("ktx2.descriptor", f"the descriptor's samples are not those of {kind.name}")
-        alpha = kind.model != _UASTC or channels == (UASTC_RGBA,)
+        alpha = channels == (UASTC_RGBA,) if kind.model == _UASTC else kind.name != "rgb9e5"
     return _Described(kind, srgb, alpha, bool(flags & _PREMULTIPLIED), primaries)
 
 
