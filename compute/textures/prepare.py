@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -12,6 +14,8 @@ from cloudbaker.compute.textures.measure import Pixels
 
 SlotClass = Literal["color", "normal", "data"]
 Floats = npt.NDArray[np.float32]
+Channels = list[Floats]
+"""An image as it is worked on, (h, w) a channel: colours in linear light, 0 to 1; normals -1 to 1; data 0 to 255."""
 
 _SRGB = np.arange(256, dtype=np.float64) / 255
 _LINEAR = np.where(_SRGB <= 0.04045, _SRGB / 12.92, ((_SRGB + 0.055) / 1.055) ** 2.4).astype(np.float32)
@@ -23,43 +27,63 @@ def scale(pixels: Pixels, width: int, height: int, slot_class: SlotClass) -> Pix
     Colours in linear light, weighted by alpha so that hidden colours do not bleed in; directions as vectors, unit
     length again afterwards; data channel by channel (Pillow would weight RGBA by its fourth channel).
     """
+    return stored(shrunk(reader(pixels, slot_class), pixels.shape[2], width, height, slot_class), slot_class)
+
+
+def reader(pixels: Pixels, slot_class: SlotClass) -> Callable[[int], Floats]:
+    """The channels of 8-bit pixels by number. One at a time: 64 megapixels as floats would take a gigabyte."""
+    return partial(_channel, pixels, slot_class)
+
+
+def _channel(pixels: Pixels, slot_class: SlotClass, number: int) -> Floats:
+    channel = pixels[..., number]
     if slot_class == "color":
-        return _scale_color(pixels, width, height)
+        return cast(Floats, _LINEAR[channel] if number < 3 else channel.astype(np.float32) / 255)
+    values = channel.astype(np.float32)
+    return values / 127.5 - 1 if slot_class == "normal" and number < 3 else values
+
+
+def shrunk(channel: Callable[[int], Floats], count: int, width: int, height: int, slot_class: SlotClass) -> Channels:
+    """The `count` channels of an image, scaled."""
+    if slot_class == "color":
+        return _shrunk_color(channel, count, width, height)
+    out = [_lanczos(channel(c), width, height) for c in range(count)]
     if slot_class == "normal":
-        return _scale_normal(pixels, width, height)
-    channels = [_lanczos(pixels[..., c].astype(np.float32), width, height) for c in range(pixels.shape[2])]
-    return rounded(np.stack(channels, axis=-1))
+        length = np.sqrt(np.square(out[0]) + np.square(out[1]) + np.square(out[2]))
+        for c, straight in enumerate((0.0, 0.0, 1.0)):  # where there is no direction, the surface's own
+            out[c] = np.where(length > 1e-3, out[c] / np.maximum(length, 1e-3), np.float32(straight))
+        return out
+    return [np.clip(c, 0, 255) for c in out]
 
 
-def _scale_color(pixels: Pixels, width: int, height: int) -> Pixels:
-    alpha = weight = None
-    if pixels.shape[2] == 4:
-        weight = pixels[..., 3].astype(np.float32) / 255
+def _shrunk_color(channel: Callable[[int], Floats], count: int, width: int, height: int) -> Channels:
+    weight = alpha = None
+    if count == 4:
+        weight = channel(3)
         alpha = np.clip(_lanczos(weight, width, height), 0, 1)
-    out: list[Floats] = []
+    out: Channels = []
     for c in range(3):
-        linear = _LINEAR[pixels[..., c]]
+        linear = channel(c)
         value = _lanczos(linear, width, height)
         if weight is not None and alpha is not None:
             # Where nothing is visible the plain average stays: an opaque material ignores alpha and shows it.
             weighted = _lanczos(linear * weight, width, height)
             value = np.where(alpha > 1 / 255, weighted / np.maximum(alpha, 1 / 255), value)
-        value = np.clip(value, 0, 1)
-        out.append(np.where(value <= 0.0031308, value * 12.92, 1.055 * value ** (1 / 2.4) - 0.055) * 255)
-    if alpha is not None:
-        out.append(alpha * 255)
-    return rounded(np.stack(out, axis=-1))
+        out.append(np.clip(value, 0, 1))
+    return out if alpha is None else [*out, alpha]
 
 
-def _scale_normal(pixels: Pixels, width: int, height: int) -> Pixels:
-    channels = [_lanczos(pixels[..., c].astype(np.float32) / 127.5 - 1, width, height) for c in range(3)]
-    vectors = np.stack(channels, axis=-1)
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    vectors = np.where(length > 1e-3, vectors / np.maximum(length, 1e-3), np.array([0, 0, 1], np.float32))
-    out = (vectors + 1) * 127.5
-    if pixels.shape[2] == 4:
-        out = np.concatenate([out, _lanczos(pixels[..., 3].astype(np.float32), width, height)[..., None]], axis=-1)
-    return rounded(out)
+def stored(channels: Channels, slot_class: SlotClass) -> Pixels:
+    """Channels as 8-bit pixels."""
+    return rounded(np.stack([_coded(c, n, slot_class) for n, c in enumerate(channels)], axis=-1))
+
+
+def _coded(values: Floats, number: int, slot_class: SlotClass) -> Any:
+    if slot_class == "color":
+        if number == 3:
+            return values * 255
+        return np.where(values <= 0.0031308, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055) * 255
+    return (values + 1) * 127.5 if slot_class == "normal" and number < 3 else values
 
 
 def _lanczos(channel: npt.NDArray[Any], width: int, height: int) -> Floats:
@@ -72,9 +96,12 @@ def rounded(values: Any) -> Pixels:
     return cast(Pixels, np.clip(np.rint(values), 0, 255).astype(np.uint8))
 
 
-def fitted(width: int, height: int, max_size: int) -> tuple[int, int]:
-    """The size to store an image in: its own, or scaled down to `max_size` pixels on the longer side."""
+def fitted(width: int, height: int, max_size: int, multiple: int = 1) -> tuple[int, int]:
+    """The size to store an image in: its own, or scaled down to `max_size` pixels on the longer side.
+
+    With a `multiple`, both sides become multiples of it, never larger than they were; a shorter side stays.
+    """
     longer = max(width, height)
-    if longer <= max_size:
-        return width, height
-    return max(1, round(width * max_size / longer)), max(1, round(height * max_size / longer))
+    if longer > max_size:
+        width, height = (max(1, round(side * max_size / longer)) for side in (width, height))
+    return (width // multiple * multiple or width), (height // multiple * multiple or height)
