@@ -46,9 +46,8 @@ def reorder(document: Document, options: ReorderOptions = ReorderOptions()) -> R
     """Reorder, in place, every geometry that may be; what it used before is left for `prune`.
 
     Triangles that use the cache well already keep their order, and so do those of a blended material, which are seen
-    through each other in it. Vertices that something
-    else uses too keep their place. The document must be
-    decoded (see `decompress.decode`).
+    through each other in it. Vertices that something else uses too keep their place. The document must be decoded (see
+    `decompress.decode`).
 
     >>> reorder(document)                                                     # doctest: +SKIP
     Reordered(before=1.03, after=0.71)

@@ -2,8 +2,7 @@
 
 Most morph targets move a few vertices (a smile leaves the back of the head alone), and an accessor of nothing but zeros
 needs no bytes at all: both are core glTF, and every reader that we know starts from zeros as section 3.6.2.3 asks.
-Lossless. MorphStressTest (eight targets) is
-282 kB instead of 557.
+Lossless: MorphStressTest (eight targets) is 282 kB instead of 557.
 """
 
 from __future__ import annotations
