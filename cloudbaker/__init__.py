@@ -1,6 +1,6 @@
 """Cloud Baker: 3D content from people you don't know, baked into small, safe, signed, versioned packages.
 
-`bake`, `rebake`, `plan`, `inspect`, `diff`, `validate`, `scan`, `verify` and `catalog` are at hand as
+`bake`, `rebake`, `plan`, `inspect`, `diff`, `encode`, `validate`, `scan`, `verify` and `catalog` are at hand as
 ``cloudbaker.bake`` and so on; they are imported on first use, so that importing the package costs nothing.
 """
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cloudbaker import catalog
-    from cloudbaker.api import bake, baking, diff, inspect, plan, rebake, scan, validate, verify
+    from cloudbaker.api import bake, baking, diff, encode, inspect, plan, rebake, scan, validate, verify
 
 __version__ = "0.1.0"
-__all__ = ["bake", "baking", "catalog", "diff", "inspect", "plan", "rebake", "scan", "validate", "verify"]
+__all__ = ["bake", "baking", "catalog", "diff", "encode", "inspect", "plan", "rebake", "scan", "validate", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cloudbaker.compute.job import Workbench
     from cloudbaker.compute.signing.verify import VerifyReport
     from cloudbaker.recipe import Recipe
+    from cloudbaker.tasks.images import EncodedFile, EncodeReport
     from cloudbaker.tasks.look import Look
     from cloudbaker.tasks.plan import RebakePlan
     from cloudbaker.tasks.result import BakeResult
@@ -256,6 +257,60 @@ def scan(path: str | Path, *, policy: str = "default", engine: str = "", trusted
         return scan_mod(workbench, Path(path), rules, engine)
 
 
+def encode(
+    paths: str | Path | Sequence[str | Path],
+    *,
+    format: str = "ktx2-uastc",
+    output: str | Path | None = None,
+    slot: str = "auto",
+    level: str = "default",
+    quality: int = 85,
+    min_psnr: float | None = None,
+    max_angle: float | None = None,
+    best_effort: bool = False,
+    max_size: int | None = None,
+    mips: bool = True,
+    recipe: str = "web",
+    parallel: int | None = None,
+    trusted: bool = False,
+    progress: Callable[[EncodedFile], None] = lambda _file: None,
+    planned: Callable[[int], None] = lambda _count: None,
+) -> EncodeReport:
+    """Encode images (files, folders, patterns) as textures or web images, each measured by another decoder.
+
+        cb.encode("rock_normal.png", format="ktx2-uastc", max_angle=0.5)
+
+    `slot` is ``color``, ``normal``, ``data``, or ``auto``: by the file's name. `min_psnr` (dB) and `max_angle` (mean
+    degrees, of normal maps) ask for a quality: the cheapest setting that keeps it is found, and `level` and `quality`
+    do not count. A file that can't keep it is not written, unless `best_effort` takes the best there is. `max_size` is
+    of the longer side in pixels. The recipe's limits hold. `planned` hears how many files there are, `progress` of each
+    as it ends.
+
+    Files that fail are in the report, and stop no other. Raises `SourceUnreadable` and `UsageError` before any work.
+    """
+    from cloudbaker.compute.sandbox import Sandbox
+    from cloudbaker.recipe import load_recipe
+    from cloudbaker.tasks.context import job_limits
+    from cloudbaker.tasks.images import encode_files, goal_of, options_of, requests
+
+    limits = load_recipe(recipe)
+    wanted = requests([paths] if isinstance(paths, str | Path) else paths, output, format, slot)
+    options = options_of(format, level, quality, max_size, mips, limits.limits.image_pixels)
+    goal = goal_of(min_psnr, max_angle)
+    planned(len(wanted))
+    with Sandbox(parallel=parallel, trusted=trusted, outer=settings().outer_sandbox) as workbench:
+        return encode_files(
+            workbench,
+            wanted,
+            options,
+            goal,
+            best_effort=best_effort,
+            limits=job_limits(limits),
+            parallel=workbench.parallel,
+            told=progress,
+        )
+
+
 def _look(verb: Callable[..., Look], path: str | Path, recipe: str, trusted: bool) -> Look:
     from cloudbaker.compute.sandbox import Sandbox
     from cloudbaker.recipe import load_recipe
@@ -284,4 +339,4 @@ def verify(what: str | Path, *, tenant: str = "local", keys: str | Path | None =
         return verify_bundle(version_bundle(opened, version), version.provenance, public)
 
 
-__all__ = ["bake", "baking", "diff", "inspect", "plan", "rebake", "scan", "validate", "verify"]
+__all__ = ["bake", "baking", "diff", "encode", "inspect", "plan", "rebake", "scan", "validate", "verify"]

@@ -18,6 +18,7 @@ COMMANDS = {
     "inspect": ("look", "Show what a file holds."),
     "diff": ("look", "Show what changed from one model to another."),
     "validate": ("look", "Say whether a file would pass, and why not."),
+    "encode": ("encode", "Encode images as GPU textures or web images."),
     "scan": ("scan", "Say whether a Godot mod may enter, and why not."),
     "verify": ("verify", "Check the signature and hashes of a version or an exported bundle."),
     "rebake": ("rebake", "Bake again what is stale: recipe, encoder or tool changed."),

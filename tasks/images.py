@@ -1,0 +1,347 @@
+"""Encoding image files for their own sake: what ``encode`` does. Every byte of them is read in the sandbox."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from html import escape
+from pathlib import Path
+from typing import Any, Literal
+
+from cloudbaker.compute.job import Job, Limits, Outcome, Workbench
+from cloudbaker.errors import CloudBakerError, SourceUnreadable, UsageError
+from cloudbaker.model import Finding, to_json
+from cloudbaker.tasks.gather import findings_of
+
+Slot = Literal["color", "normal", "data"]
+
+FORMATS = {
+    "ktx2-uastc": ".ktx2",
+    "ktx2-etc1s": ".ktx2",
+    "ktx2-astc": ".ktx2",
+    "astc": ".astc",
+    "webp": ".webp",
+    "avif": ".avif",
+    "png": ".png",
+    "jpeg": ".jpg",
+}
+"""Format → the suffix of its files."""
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+"""What is taken for an image in a folder. A file that is named is read whatever its name."""
+_OF_MIME = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/avif": ".avif"}
+
+_ANY_SIZE = 1 << 30
+_NORMAL = frozenset({"nml", "nor", "norm", "normal", "normals", "nrm"})
+_DATA = frozenset(
+    {"ao", "arm", "disp", "displacement", "gloss", "glossiness", "height", "mask", "metal", "metallic", "metalness"}
+    | {"metalrough", "mra", "occlusion", "orm", "rma", "rough", "roughness", "thickness", "transmission"}
+)
+_NOTHING = frozenset({"bake", "baked", "dx", "gl", "map", "px", "tex", "texture"})
+"""Words at the end of a name that say nothing of what the texture is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """A file to encode, and where to."""
+
+    source: Path
+    output: Path
+    """Its suffix follows the result, should that be another type."""
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedFile:
+    """What came of a file."""
+
+    path: str
+    output: str | None
+    """None where nothing was written."""
+    slot: Slot
+    format: str
+    source_bytes: int
+    bytes: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Of `compute.textures.convert.convert_job`: sizes, what was measured, what was tried."""
+    findings: tuple[Finding, ...] = ()
+    error: dict[str, Any] | None = None
+    """Of work that failed, as `CloudBakerError.to_json`."""
+    exit_code: int = 0
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """One of ``files`` of the ``--json`` contract (docs/cli.md)."""
+        return {
+            "path": self.path,
+            "output": self.output,
+            "slot": self.slot,
+            "format": self.format,
+            "source_bytes": self.source_bytes,
+            "bytes": self.bytes,
+            **self.facts,
+            "seconds": round(self.seconds, 3),
+            "findings": [to_json(finding) for finding in self.findings],
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """What came of all files, in the order in which they were named."""
+
+    files: tuple[EncodedFile, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all were written; else the worst file's: 3 rejected, 4 over a limit, 1 failed."""
+        return max((file.exit_code for file in self.files), default=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``--json`` contract of ``encode``."""
+        written = [file for file in self.files if file.output]
+        return {
+            "files": [file.to_json() for file in self.files],
+            "written": len(written),
+            "failed": len(self.files) - len(written),
+            "source_bytes": sum(file.source_bytes for file in written),
+            "bytes": sum(file.bytes for file in written),
+            "gpu_bytes": sum(file.facts.get("gpu_bytes", 0) for file in written),
+        }
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in report_rows(self)
+        )
+        head = "".join(f"<th>{name}</th>" for name in REPORT_COLUMNS)
+        return f"<table><tr>{head}</tr>{rows}</table>"
+
+
+REPORT_COLUMNS = ("file", "slot", "size", "kB", "→ kB", "GPU kB", "dB", "angle", "setting")
+
+
+def report_rows(report: EncodeReport) -> Iterator[tuple[str, ...]]:
+    """A report as a table for people, under `REPORT_COLUMNS`."""
+    for file in report.files:
+        facts = file.facts
+        if file.output is None:
+            why = file.error["code"] if file.error else ", ".join(f.code for f in file.findings)
+            yield file.path, file.slot, "", f"{file.source_bytes / 1000:,.1f}", "–", "", "", "", why
+            continue
+        angle = facts["angle_degrees"]
+        yield (
+            file.path,
+            file.slot,
+            f"{facts['width']} × {facts['height']}",
+            f"{file.source_bytes / 1000:,.1f}",
+            f"{file.bytes / 1000:,.1f}",
+            f"{facts['gpu_bytes'] / 1000:,.1f}",
+            "lossless" if facts["lossless"] else f"{facts['psnr_db']:.1f}",
+            "" if angle is None else f"{angle:.2f}°",
+            facts["setting"],
+        )
+
+
+def requests(paths: Sequence[str | Path], output: str | Path | None, form: str, slot: str) -> list[ImageRequest]:
+    """The files that `paths` (files, folders, patterns) mean, and where each goes.
+
+    `output`: a folder (which exists, or is written with a slash at the end, or several files go into it), else a file;
+    None: beside each source. `slot` is a class, or ``auto``: by the name of the file.
+
+    Raises `SourceUnreadable` for what is not there, `UsageError` where a file would go onto a source or onto another.
+    """
+    if form not in FORMATS:
+        raise UsageError(f"there is no format {form!r}; there are: {', '.join(FORMATS)}")
+    found = [pair for path in paths for pair in _sources(path, form, beside=output is None)]
+    sources = list(dict.fromkeys(found))
+    named = {source.resolve() for source, _ in sources}
+    single = len(sources) == 1 and output is not None and not Path(output).is_dir() and not str(output).endswith("/")
+    wanted: dict[Path, Path] = {}
+    result = []
+    for source, below in sources:
+        if single:
+            target = Path(str(output))
+        elif output is None:
+            target = source.with_suffix(FORMATS[form])
+        else:
+            target = (Path(output) / below).with_suffix(FORMATS[form])
+        if target.resolve() in named:
+            raise UsageError(f"{target} is a source itself: name another place with -o", output=str(target))
+        if other := wanted.get(target.resolve()):
+            raise UsageError(f"{other} and {source} would both become {target}: encode them one by one with -o")
+        wanted[target.resolve()] = source
+        result.append(ImageRequest(source, target, _slot(source, slot)))
+    return result
+
+
+def options_of(
+    form: str, level: str, quality: int, max_size: int | None, mips: bool, image_pixels: int
+) -> dict[str, Any]:
+    """Fields of `EncodeOptions` but the slot. Raises `UsageError` for values that it would not take."""
+    from cloudbaker.compute.textures.options import EncodeOptions
+
+    options = {
+        "format": form,
+        "level": level,
+        "quality": quality,
+        "max_size": _ANY_SIZE if max_size is None else max_size,
+        "mips": mips,
+        "max_pixels": image_pixels,
+    }
+    try:
+        EncodeOptions(**options)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return options
+
+
+def goal_of(min_psnr: float | None, max_angle: float | None) -> dict[str, Any]:
+    """Fields of `Goal`. Raises `UsageError` for values that it would not take."""
+    from cloudbaker.compute.textures.search import Goal
+
+    try:
+        return asdict(Goal(min_psnr, max_angle))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def encode_files(
+    workbench: Workbench,
+    wanted: Sequence[ImageRequest],
+    options: dict[str, Any],
+    goal: dict[str, float],
+    *,
+    best_effort: bool = False,
+    limits: Limits | None = None,
+    parallel: int = 1,
+    told: Callable[[EncodedFile], None] = lambda _file: None,
+) -> EncodeReport:
+    """Encode files, `parallel` at a time, and write each when it is done: whole or not at all.
+
+    `options` are fields of `EncodeOptions` but the slot, `goal` those of `Goal`. `told` hears of each file as it ends.
+    A file that fails stops no other; what it failed of is in the report.
+    """
+    done: dict[int, EncodedFile] = {}
+    waiting = iter(enumerate(wanted))
+    flights: dict[Future[Outcome], int] = {}
+    pool = ThreadPoolExecutor(parallel, thread_name_prefix="cloudbaker-encode")
+    try:
+        while True:
+            # No more in flight than can be worked on: results wait in memory, and files can be many.
+            while len(flights) < parallel and (following := next(waiting, None)) is not None:
+                index, request = following
+                params = {
+                    "options": {**options, "slot_class": request.slot},
+                    "goal": goal,
+                    "best_effort": best_effort,
+                }
+                job = Job(
+                    "cloudbaker.compute.textures.convert:convert_job",
+                    {"image": request.source},
+                    params,
+                    limits or Limits(),
+                )
+                flights[pool.submit(workbench.run, job)] = index
+            if not flights:
+                break
+            for future in wait(flights, return_when=FIRST_COMPLETED).done:
+                index = flights.pop(future)
+                done[index] = _ended(wanted[index], options["format"], future)
+                told(done[index])
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return EncodeReport(tuple(done[index] for index in sorted(done)))
+
+
+def _ended(request: ImageRequest, form: str, future: Future[Outcome]) -> EncodedFile:
+    row = EncodedFile(str(request.source), None, request.slot, form, 0)
+    try:
+        row = replace(row, source_bytes=request.source.stat().st_size)
+        outcome = future.result().unwrap()
+        facts = {**outcome.value, "device": outcome.device}
+        findings = tuple(findings_of(facts.pop("findings")))
+        row = replace(row, facts=facts, findings=findings, seconds=outcome.wall_seconds)
+        if "image" not in outcome.files:
+            return replace(row, exit_code=3)
+        suffix = _OF_MIME.get(facts["mime"], request.output.suffix)
+        same = request.output.suffix.lower() == suffix or (suffix == ".jpg" and request.output.suffix == ".jpeg")
+        target = request.output if same else request.output.with_suffix(suffix)
+        write_whole(target, outcome.files["image"])
+        return replace(row, output=str(target), bytes=len(outcome.files["image"]))
+    except CloudBakerError as error:
+        return replace(row, error=error.to_json(), exit_code=error.exit_code)
+    except OSError as error:
+        unwritten = SourceUnreadable(f"{error.filename or request.output}: {error.strerror}", path=str(request.output))
+        return replace(row, error=unwritten.to_json(), exit_code=unwritten.exit_code)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that there is never half of it: under another name first, then renamed. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def slot_of_name(name: str) -> Slot:
+    """What a texture is for, by its name's last word: ``rock_normal.png``, ``RockORM.jpg``, ``rock-roughness-2k.png``.
+
+    The words before it are the thing: ``rough_stone.png`` and ``metal_plate_diffuse.png`` are colours.
+
+    >>> slot_of_name("WoodFloor_NormalGL_4K.png")
+    'normal'
+    """
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", Path(name).stem)]
+    last = next((word for word in reversed(words) if len(word) > 1 and word not in _NOTHING), "")
+    return "normal" if last in _NORMAL else "data" if last in _DATA else "color"
+
+
+def _slot(source: Path, slot: str) -> Slot:
+    match slot:
+        case "auto":
+            return slot_of_name(source.name)
+        case "color" | "normal" | "data":
+            return slot
+    raise UsageError(f"slot must be auto, color, normal or data, not {slot!r}")
+
+
+def _sources(path: str | Path, form: str, *, beside: bool) -> Iterator[tuple[Path, Path]]:
+    """Files, each with its place below an output folder."""
+    start = Path(path)
+    try:
+        if start.is_dir():
+            inside = sorted(
+                Path(folder) / name
+                for folder, folders, names in os.walk(start)
+                for name in names
+                if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+            )
+            # A second run over the same folder meets the results of the first: they are in that format already.
+            kept = [file for file in inside if not (beside and file.suffix.lower() == FORMATS[form])]
+            if not kept:
+                raise SourceUnreadable(f"there is no image in {path} ({', '.join(sorted(SUFFIXES))})", path=str(path))
+            yield from ((file, file.relative_to(start)) for file in kept)
+            return
+        if start.exists():
+            if not start.is_file():
+                raise SourceUnreadable(f"{path} is no file", path=str(path))
+            yield start, Path(start.name)
+            return
+    except OSError as error:
+        raise SourceUnreadable(f"{path} can't be read: {error.strerror}", path=str(path)) from error
+    # Not Path.glob, which can't take a pattern that begins at the root.
+    matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207
+    files = [match for match in matches if match.is_file()]
+    if not files:
+        raise SourceUnreadable(f"there is no file {path}", path=str(path))
+    yield from ((file, Path(file.name)) for file in files)
