@@ -26,13 +26,23 @@ if TYPE_CHECKING:
     from cloudbaker.compute.gltf.dedup import dedup as dedup
     from cloudbaker.compute.gltf.document import Document as Document
     from cloudbaker.compute.gltf.document import DocumentError as DocumentError
+    from cloudbaker.compute.gltf.flatten import flatten as flatten
+    from cloudbaker.compute.gltf.instance import instance as instance
     from cloudbaker.compute.gltf.interchange import from_pygltflib as from_pygltflib
     from cloudbaker.compute.gltf.interchange import to_pygltflib as to_pygltflib
+    from cloudbaker.compute.gltf.join import join as join
     from cloudbaker.compute.gltf.losses import compare as compare
+    from cloudbaker.compute.gltf.merge_textures import merge_textures as merge_textures
+    from cloudbaker.compute.gltf.metal_rough import metal_rough as metal_rough
     from cloudbaker.compute.gltf.prune import prune as prune
     from cloudbaker.compute.gltf.quantize_animations import quantize_animations as quantize_animations
+    from cloudbaker.compute.gltf.reorder import reorder as reorder
     from cloudbaker.compute.gltf.resample import resample as resample
     from cloudbaker.compute.gltf.simplify import simplify as simplify
+    from cloudbaker.compute.gltf.sparsify import sparsify as sparsify
+    from cloudbaker.compute.gltf.split_textures import split_textures as split_textures
+    from cloudbaker.compute.gltf.unlit import unlit as unlit
+    from cloudbaker.compute.gltf.weld import weld as weld
 
     decompress = _unpack
 
@@ -53,10 +63,20 @@ VERBS: dict[str, Verb] = {
     "compress_meshopt": Verb("Compress geometry, animations and matrices with meshoptimizer.", plain=True),
     "decompress": Verb("Undo Draco, meshopt and quantization.", function="unpack"),
     "dedup": Verb("Merge what is equal: accessors, images, textures, materials, meshes."),
+    "merge_textures": Verb("Put occlusion and metallic-roughness into one image."),
+    "metal_rough": Verb("Turn specular-glossiness materials into metallic-roughness ones."),
+    "flatten": Verb("Take meshes out of groups that serve nothing."),
+    "instance": Verb("Draw nodes that repeat a mesh as instances (EXT_mesh_gpu_instancing)."),
+    "join": Verb("Join primitives and nodes that share a material: fewer draw calls.", plain=True),
     "prune": Verb("Drop what nothing refers to."),
     "quantize_animations": Verb("Round keyframes to what can be told apart.", plain=True),
+    "reorder": Verb("Put triangles and vertices in the order that GPUs like.", plain=True),
     "resample": Verb("Drop keyframes that their neighbours imply.", plain=True),
     "simplify": Verb("Make do with fewer triangles, within a measured error.", plain=True),
+    "sparsify": Verb("Store what is mostly zero as sparse accessors.", plain=True),
+    "split_textures": Verb("Put occlusion and metallic-roughness into an image each."),
+    "unlit": Verb("Make materials show their colour without light."),
+    "weld": Verb("Join vertices that are equal in everything.", plain=True),
 }
 """Each is a file of this folder, a name to import from here, and a command of ``cloudbaker gltf``."""
 

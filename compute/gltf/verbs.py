@@ -106,7 +106,7 @@ def options_of(name: str) -> list[Option]:
         if parameter.name == "reserved":
             continue
         if is_dataclass(parameter.default):
-            kind = type(parameter.default)
+            kind: Any = type(parameter.default)
             types, texts = get_type_hints(kind), _field_docs(kind)
             found += [
                 _option(f.name, types[f.name], getattr(parameter.default, f.name), texts.get(f.name, ""))
@@ -127,7 +127,7 @@ def call(name: str, document: Document, settings: Mapping[str, Any]) -> Any:
     arguments: dict[str, Any] = {}
     for parameter in list(inspect.signature(_step(name)).parameters.values())[1:]:
         if parameter.name != "reserved" and is_dataclass(parameter.default):
-            kind = type(parameter.default)
+            kind: Any = type(parameter.default)
             wanted = {f.name: given[f.name] for f in fields(kind) if f.name in given}
             try:
                 arguments[parameter.name] = kind(**{**_values(parameter.default), **wanted})
