@@ -17,7 +17,8 @@
     ├── SandboxCrash          CB5002   exit 1   the job's process died
     ├── SandboxJobError       CB5003   exit 1   the job raised; it was not the content's fault as far as we know
     ├── ToolMissing           CB5101   exit 1   an external part is not installed
-    │   └── EngineMissing     CB5102            the engine that a recipe asks for is not installed
+    │   ├── EngineMissing     CB5102            the engine that a recipe asks for is not installed
+    │   └── KernelsMissing    CB5104            texture kernels are not compiled, and cannot be from here
     ├── EngineFailed          CB5103   exit 1   an engine did not do what it was asked, through no fault of the content
     ├── ComputeUnavailable    CB5201   exit 1   Ray can't be reached or lost the work (retryable)
     ├── CatalogError          CB6001   exit 1
@@ -195,6 +196,12 @@ class EngineMissing(ToolMissing):
     """The engine that a recipe asks for is not installed, or does not start."""
 
     code = "CB5102"
+
+
+class KernelsMissing(ToolMissing):
+    """The texture kernels are not compiled, and can't be from here."""
+
+    code = "CB5104"
 
 
 class EngineFailed(CloudBakerError):

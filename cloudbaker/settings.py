@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     """API of a Prefect server; empty: the one that ``cloudbaker up`` started, else Prefect's temporary one."""
     npm_prefix: Path = Field(default_factory=lambda: Path(sys.prefix) / "share" / "cloudbaker" / "npm")
     """Where ``cloudbaker setup`` puts npm packages (validator, three.js): they belong to the code, not to a home."""
+    kernels_prefix: Path = Field(default_factory=lambda: Path(sys.prefix) / "share" / "cloudbaker" / "kernels")
+    """Where ``cloudbaker setup`` puts compiled kernels of textures; like npm packages they belong to the code."""
     chromium: str = "/usr/bin/chromium"
     """Browser for previews."""
     engines: dict[str, EngineSettings] = {}

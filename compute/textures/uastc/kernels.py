@@ -1,0 +1,210 @@
+"""The kernel: compiled once by Warp into the installation, loaded from there by every process that encodes.
+
+Warp brings clang, and NVRTC for CUDA, in one wheel: `uastc.h` is compiled where Cloud Baker is installed, for the CPU
+that it finds, with no compiler on the machine. A sandboxed job can neither write nor start a program, so it never
+compiles: `cloudbaker setup` does, or else the fork server before its first job of this kind (`prepare`).
+
+Contraction (a multiplication and an addition in one rounding) is off, for clang and for NVRTC: with it the same source
+gives other bytes on a CPU without FMA. A compiled kernel is chosen by the instruction set (x86-64-v2, v3, v4), not by
+``-march=native``: an installation may be a container image that was built on another machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from functools import lru_cache
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import warp as wp
+
+from cloudbaker.compute.textures.uastc.tables import LEVELS, MERGED, PAIRS, TRIPLES, partition, unquantized
+from cloudbaker.errors import KernelsMissing
+from cloudbaker.settings import settings
+
+Level = Literal["fast", "default", "max"]
+
+EFFORTS: dict[Level, tuple[int, ...]] = {
+    "fast": (1, 400, 400, 1, 0, 0),
+    "default": (2, 32, 32, 2, 0, 0),
+    "max": (4, 0, 0, 6, 3, 4),
+}
+"""For each level: rounds of least squares; squared error of a block from which a second plane of weights is tried, and
+from which subsets are; how many patterns of modes 2, 4, 9 and 16 are, of mode 7, of mode 3 (`Effort` in uastc.h)."""
+
+_SOURCE = resources.files(__package__).joinpath("uastc.h").read_text("utf-8")
+_LANES, _MERGED_LANE, _TRIPLE_LANES = 64, 32, 16
+
+wp.config.log_level = wp.LOG_WARNING if hasattr(wp, "LOG_WARNING") else 30
+
+
+@wp.func_native(
+    "uastc::encode(picture.data, width, height, across, block, bytes.data, words.data, effort.data, out.data);"
+)
+def _encode(
+    picture: wp.array(dtype=wp.uint32),  # type: ignore[valid-type]
+    width: wp.int32,
+    height: wp.int32,
+    across: wp.int32,
+    block: wp.int32,
+    bytes: wp.array(dtype=wp.uint8),  # type: ignore[valid-type]  # noqa: A002
+    words: wp.array(dtype=wp.int32),  # type: ignore[valid-type]
+    effort: wp.array(dtype=wp.int32),  # type: ignore[valid-type]
+    out: wp.array(dtype=wp.uint64),  # type: ignore[valid-type]
+) -> None: ...
+
+
+@wp.kernel(enable_backward=False)
+def encode_blocks(
+    picture: wp.array(dtype=wp.uint32),  # type: ignore[valid-type]
+    width: wp.int32,
+    height: wp.int32,
+    across: wp.int32,
+    first: wp.int32,
+    bytes: wp.array(dtype=wp.uint8),  # type: ignore[valid-type]  # noqa: A002
+    words: wp.array(dtype=wp.int32),  # type: ignore[valid-type]
+    effort: wp.array(dtype=wp.int32),  # type: ignore[valid-type]
+    out: wp.array(dtype=wp.uint64),  # type: ignore[valid-type]
+) -> None:
+    """Blocks `first` … of a picture, `across` blocks wide, into `out`; one thread of the launch per block."""
+    _encode(picture, width, height, across, first + wp.tid(), bytes, words, effort, out)
+
+
+def _flags() -> str:
+    """clang's flags for this CPU. Every choice gives the same bytes."""
+    if os.uname().machine != "x86_64":
+        return "-ffp-contract=off"
+    found = set()
+    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+        if line.startswith("flags"):
+            found = set(line.partition(":")[2].split())
+            break
+    level = "v2"
+    if {"avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"} <= found:
+        level = "v3"
+        if {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"} <= found:
+            level = "v4"
+    return f"-target-cpu x86-64-{level} -ffp-contract=off"
+
+
+_FLAGS = _flags()
+wp.set_module_options(
+    {
+        "enable_backward": False,
+        "fuse_fp": False,
+        "cpu_compiler_flags": _FLAGS,
+        "extra_build_options": wp.ModuleBuildOptions(extra_cpu_preamble=_SOURCE, extra_cuda_preamble=_SOURCE),
+    }
+)
+
+
+@lru_cache(maxsize=1)
+def folder() -> Path:
+    """Where the compiled kernel of this source, this Warp and this CPU belongs."""
+    identity = "\n".join([_SOURCE, Path(__file__).read_text("utf-8"), version("warp-lang"), os.uname().machine, _FLAGS])
+    return settings().kernels_prefix / f"uastc-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+
+_loading = threading.Lock()
+
+
+@lru_cache(maxsize=1)
+def _load() -> None:
+    if not folder().is_dir():
+        _compile_apart()
+    wp.init()
+    try:
+        wp.load_aot_module(sys.modules[__name__], device="cpu", module_dir=folder(), strip_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise KernelsMissing(
+            "the texture kernels can't be loaded: run `cloudbaker setup`", detail=str(error)
+        ) from error
+
+
+def load() -> None:
+    """Have the CPU's kernel loaded, compiled first where nobody has yet. Raises `KernelsMissing`."""
+    with _loading:
+        _load()
+
+
+def _compile_apart() -> None:
+    """In a process of its own: the compiler leaves 100 MB behind, which every job of a fork server would carry."""
+    code = f"from {__name__} import compile_here; compile_here()"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=False, text=True)
+    if done.returncode or not folder().is_dir():
+        raise KernelsMissing(
+            f"the texture kernels are not compiled, and can't be into {settings().kernels_prefix}: "
+            "run `cloudbaker setup` as the user who owns the installation, or set CLOUDBAKER_KERNELS_PREFIX",
+            detail=done.stderr[-4000:],
+        )
+
+
+def compile_here() -> Path:
+    """Compile the CPU's kernel into its `folder`, whole or not at all; whoever comes second changes nothing."""
+    target = folder()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".uastc-", dir=target.parent))
+    try:
+        wp.init()
+        wp.compile_aot_module(sys.modules[__name__], device="cpu", module_dir=scratch, strip_hash=True)
+        scratch.chmod(0o755)
+        try:
+            scratch.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def byte_table() -> npt.NDArray[np.uint8]:
+    """For each range of endpoints and each value: the next of the range below and above, and how it is stored."""
+    table = np.zeros((3, len(LEVELS), 256), np.uint8)
+    for row, levels in enumerate(LEVELS):
+        values = unquantized(levels)
+        for value in range(256):
+            table[0, row, value] = values[values <= value].max()
+            table[1, row, value] = values[values >= value].min()
+            table[2, row, value] = np.argmin(np.abs(values - value))
+    return table.ravel()
+
+
+def word_table() -> npt.NDArray[np.int32]:
+    """Masks of subsets: [16][64] of two (the common patterns from 0, mode 7's from 32), [2][16][16] of three."""
+    pairs = np.zeros((16, _LANES), np.int32)
+    for lane, seed in enumerate(PAIRS):
+        pairs[:, lane] = -partition(seed, 2)
+    for lane, seed in enumerate(MERGED, _MERGED_LANE):
+        pairs[:, lane] = -partition(seed, 2)
+    triples = np.zeros((2, 16, _TRIPLE_LANES), np.int32)
+    for lane, seed in enumerate(TRIPLES):
+        subset = partition(seed, 3)
+        triples[0, :, lane] = -(subset == 1).astype(np.int32)
+        triples[1, :, lane] = -(subset == 2).astype(np.int32)
+    return np.concatenate([pairs.ravel(), triples.ravel()])
+
+
+@lru_cache(maxsize=8)
+def device_tables(device: str) -> tuple[Any, Any]:
+    """The two tables as arrays of a device."""
+    return (
+        wp.array(byte_table(), dtype=wp.uint8, device=device),
+        wp.array(word_table(), dtype=wp.int32, device=device),
+    )
+
+
+@lru_cache(maxsize=32)
+def effort(values: tuple[int, ...], device: str) -> Any:
+    """An entry of `EFFORTS` as an array of a device."""
+    return wp.array(np.asarray(values, np.int32), dtype=wp.int32, device=device)
