@@ -15,9 +15,16 @@ from cloudbaker.compute.textures.measure import NormalError, Pixels, channel_psn
 from cloudbaker.compute.textures.prepare import SlotClass
 
 FORMATS = {
+    "ktx2-uastc": "ktx2_uastc:encode_ktx2_uastc",
     "webp": "webp:encode_webp",
     "png": "webp:encode_png",
     "jpeg": "webp:encode_jpeg",
+    "ktx2-astc": "ktx2_astc:encode_ktx2_4x4",
+    "ktx2-astc-6x6": "ktx2_astc:encode_ktx2_6x6",
+    "ktx2-astc-8x8": "ktx2_astc:encode_ktx2_8x8",
+    "astc": "ktx2_astc:encode_astc_4x4",
+    "astc-6x6": "ktx2_astc:encode_astc_6x6",
+    "astc-8x8": "ktx2_astc:encode_astc_8x8",
 }
 """Format → module below this package, and its function."""
 
@@ -39,6 +46,10 @@ class EncodeOptions:
     """Of the block encoders: ``fast``, ``default`` or ``max``."""
     mips: bool = True
     """Whether KTX2 files carry their mipmaps."""
+    srgb: bool | None = None
+    """Whether the colours are sRGB; None: those of ``color`` are. An alpha channel never is."""
+    alpha_coverage: float | None = None
+    """Of a cut-out, 0 to 1: mipmaps keep the part of it whose alpha is above this."""
     max_pixels: int = 64 << 20
     """Checked on the header, before any decode."""
     min_gain: float = 0.1
@@ -56,6 +67,11 @@ class EncodeOptions:
             raise ValueError(f"level must be one of {', '.join(LEVELS)}, not {self.level!r}")
         if self.max_size < 1 or not 1 <= self.quality <= 100:
             raise ValueError(f"max_size {self.max_size} or quality {self.quality} is out of range")
+
+    @property
+    def is_srgb(self) -> bool:
+        """Whether the colours are sRGB."""
+        return self.slot_class == "color" if self.srgb is None else self.srgb
 
 
 @dataclass(frozen=True, slots=True)
