@@ -1,0 +1,50 @@
+"""UASTC blocks with their mipmaps in a KTX2 file, as KHR_texture_basisu wants them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cloudbaker.compute.textures.ktx2 import write_ktx2
+from cloudbaker.compute.textures.measure import Pixels
+from cloudbaker.compute.textures.mips import mip_chain
+from cloudbaker.compute.textures.options import Candidate, EncodeOptions, Source, judged
+
+
+def encode_ktx2_uastc(pixels: Pixels, options: EncodeOptions, source: Source) -> Candidate:
+    """A KTX2 of UASTC 4×4 with Zstandard. Measured on its largest level, as Binomial's transcoder decodes it."""
+    from cloudbaker.compute.textures.uastc import encode_uastc  # its kernels take time to load
+
+    height, width, channels = pixels.shape
+    levels = [pixels]
+    if options.mips:
+        levels = mip_chain(pixels, slot_class=options.slot_class, alpha_coverage=options.alpha_coverage)
+    blocks = [encode_uastc(with_alpha(level), level=options.level, srgb=options.is_srgb) for level in levels]
+    data = write_ktx2(
+        blocks,
+        width,
+        height,
+        codec="uastc",
+        srgb=options.is_srgb,
+        normal=options.slot_class == "normal",
+        alpha=channels == 4,
+    )
+    decoded = transcoded(data)[..., :channels]
+    quality, normal = judged(pixels, decoded, options.slot_class)
+    how = f"UASTC, level {options.level}"
+    return Candidate(data, "image/ktx2", quality, how, normal, sum(map(len, blocks)), len(levels))
+
+
+def with_alpha(pixels: Pixels) -> Pixels:
+    """(h, w, 4) of (h, w, 3 or 4)."""
+    if pixels.shape[2] == 4:
+        return pixels
+    return np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+
+
+def transcoded(data: bytes, level: int = 0) -> Pixels:
+    """(h, w, 4) pixels of a level of a KTX2 with UASTC or ETC1S, by Binomial's transcoder: not ours, and the one that
+    browsers run. Raises `opengl_basisu.BasisuError` for what is none."""
+    import opengl_basisu
+
+    image = opengl_basisu.open(data).transcode("rgba8", level)
+    return np.ascontiguousarray(np.asarray(image.data, np.uint8).reshape(image.height, image.width, 4))
