@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cloudbaker.compute.gltf.merge_textures import merge_textures as merge_textures
     from cloudbaker.compute.gltf.metal_rough import metal_rough as metal_rough
     from cloudbaker.compute.gltf.prune import prune as prune
+    from cloudbaker.compute.gltf.quantize import quantize as quantize
     from cloudbaker.compute.gltf.quantize_animations import quantize_animations as quantize_animations
     from cloudbaker.compute.gltf.reorder import reorder as reorder
     from cloudbaker.compute.gltf.resample import resample as resample
@@ -69,6 +70,7 @@ VERBS: dict[str, Verb] = {
     "instance": Verb("Draw nodes that repeat a mesh as instances (EXT_mesh_gpu_instancing)."),
     "join": Verb("Join primitives and nodes that share a material: fewer draw calls.", plain=True),
     "prune": Verb("Drop what nothing refers to."),
+    "quantize": Verb("Store vertex attributes as small integers (KHR_mesh_quantization).", plain=True),
     "quantize_animations": Verb("Round keyframes to what can be told apart.", plain=True),
     "reorder": Verb("Put triangles and vertices in the order that GPUs like.", plain=True),
     "resample": Verb("Drop keyframes that their neighbours imply.", plain=True),

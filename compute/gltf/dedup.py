@@ -1,32 +1,88 @@
 """Merge what is equal: accessors, images, samplers, textures, materials, meshes, and animation samplers.
 
 Name, extras and extensions are part of what a thing is, so two materials that differ in their names stay two and no
-name is lost. What KHR_animation_pointer animates stays itself, however equal it is at rest.
+name is lost, unless the options say that names don't count. What KHR_animation_pointer animates stays itself, however
+equal it is at rest. Materials that differ in a colour stay as many as they are: no palette texture is made for them.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from cloudbaker.canonical import canonical_json
 from cloudbaker.compute.gltf.document import Document, compression
 from cloudbaker.compute.gltf.prune import FREE, Reserved
 from cloudbaker.compute.gltf.references import Json, pointers, references, unknown_extensions
+from cloudbaker.compute.textures.decode import READABLE, decode_image
+from cloudbaker.compute.textures.headers import image_header
 
-_STORAGE = ("bufferView", "byteOffset", "uri")
+_STORAGE = frozenset({"bufferView", "byteOffset", "uri"})
+_TOLD = frozenset({"name", "extras"})
+MAX_PIXELS = 64 << 20
 
 
-def dedup(document: Document, reserved: Reserved = FREE) -> None:
+@dataclass(frozen=True, slots=True)
+class DedupOptions:
+    """What makes two things different."""
+
+    names: bool = True
+    """Names and extras do. Without, exporters' copies are merged too (``Metal.001`` of ``Metal``): the first name
+    stays, the others are losses, and what is looked up by them is not found any more."""
+    pixels: bool = False
+    """Images of one type are equal if their pixels are, however they were stored; the smallest file is kept. Every
+    image that has another's size is decoded for that."""
+
+
+def dedup(document: Document, reserved: Reserved = FREE, options: DedupOptions = DedupOptions()) -> None:
     """Merge equal items in place; the first of several stays. Does nothing on a pinned document (see `prune`)."""
     if reserved.pinned:
         return
+    told = frozenset() if options.names else _TOLD
     uses = usage(document)
-    _merge(document, "accessors", lambda i, item: _accessor_key(document, i, item, uses[i]))
-    _merge(document, "images", lambda i, item: _image_key(document, item))
+    _merge(document, "accessors", lambda i, item: _accessor_key(document, i, item, uses[i], told))
+    if options.pixels:
+        _same_pixels(document)
+    _merge(document, "images", lambda i, item: _image_key(document, item, told))
     for kind in ("samplers", "textures", "materials", "meshes"):
-        _merge(document, kind, lambda i, item: canonical_json(item))
+        _merge(document, kind, lambda i, item: canonical_json(_without(item, told)))
     _merge_animation_samplers(document)
+
+
+def _without(item: Json, keys: frozenset[str]) -> Json:
+    return {key: value for key, value in item.items() if key not in keys}
+
+
+def _same_pixels(document: Document) -> None:
+    """Give images of the same type and pixels the bytes of the smallest of them."""
+    sizes: dict[tuple[str, int, int], list[Json]] = {}
+    for image in document.items("images"):
+        if "bufferView" in image:
+            try:
+                header = image_header(document.view(image["bufferView"]))
+            except ValueError:
+                continue  # the validation has said so; it is carried as it is
+            sizes.setdefault((header.mime, header.width, header.height), []).append(image)
+    for (mime, width, height), images in sizes.items():
+        if len({image["bufferView"] for image in images}) < 2 or mime not in READABLE or width * height > MAX_PIXELS:
+            continue
+        smallest: dict[bytes, int] = {}
+        keys = []
+        for image in images:
+            data = document.view(image["bufferView"])
+            try:
+                pixels = decode_image(data, image_header(data))
+            except ValueError:
+                keys.append(b"")
+                continue
+            keys.append(hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).digest())
+            best = smallest.setdefault(keys[-1], image["bufferView"])
+            if len(data) < len(document.view(best)):
+                smallest[keys[-1]] = image["bufferView"]
+        for image, key in zip(images, keys, strict=True):
+            if key:
+                image["bufferView"] = smallest[key]
 
 
 def _merge_animation_samplers(document: Document) -> None:
@@ -55,19 +111,19 @@ def _merge(document: Document, kind: str, key: Callable[[int, Json], bytes | Non
         document.remap(kind, new, count)
 
 
-def _accessor_key(document: Document, index: int, accessor: Json, use: str) -> bytes | None:
+def _accessor_key(document: Document, index: int, accessor: Json, use: str, told: frozenset[str]) -> bytes | None:
     view = accessor.get("bufferView")
     # Without a view the data lie in a Draco payload; in a compressed one they would have to be unpacked to be compared.
     if view is None or "sparse" in accessor or compression(document.items("bufferViews")[view]):
         return None
-    described = {key: value for key, value in accessor.items() if key not in _STORAGE}
+    described = _without(accessor, _STORAGE | told)
     return canonical_json({**described, "use": use}) + content_hash(document, index)
 
 
-def _image_key(document: Document, image: Json) -> bytes | None:
+def _image_key(document: Document, image: Json, told: frozenset[str]) -> bytes | None:
     if "bufferView" not in image:
         return None
-    described = {key: value for key, value in image.items() if key not in _STORAGE}
+    described = _without(image, _STORAGE | told)
     return canonical_json(described) + hashlib.sha256(document.view(image["bufferView"])).digest()
 
 
