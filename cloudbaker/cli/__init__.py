@@ -29,7 +29,7 @@ COMMANDS = {
     "down": ("service", "Stop the service."),
     "engines": ("engines", "Show and fetch the Godot engines that bake packs."),
     "pck": ("pck", "List, check and extract Godot packs."),
-    "setup": ("setup", "Install the npm packages that the validator and previews need."),
+    "setup": ("setup", "Install the npm packages and compile the texture kernels."),
     "demo": ("demo", "Write a demo model."),
 }
 MODULES = {name: (f"cloudbaker.cli.{module}", text) for name, (module, text) in COMMANDS.items()}

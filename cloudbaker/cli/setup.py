@@ -12,7 +12,9 @@ import click
 
 @click.command()
 def setup() -> None:
-    """Install the npm packages (official glTF validator, three.js) by the node that a wheel ships. Needs no root."""
+    """Install the npm packages (official glTF validator, three.js) by the node that a wheel ships, and compile the
+    texture kernels for this machine's CPU. Needs no root."""
+    from cloudbaker.compute.textures.uastc import prepare
     from cloudbaker.errors import ToolMissing
     from cloudbaker.settings import settings
 
@@ -27,3 +29,5 @@ def setup() -> None:
     if done.returncode:
         raise ToolMissing("npm could not install the validator and three.js: is the npm registry reachable?")
     click.echo(f"npm packages are in {prefix}")
+    prepare()
+    click.echo(f"texture kernels are in {settings().kernels_prefix}")

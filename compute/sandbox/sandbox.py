@@ -46,7 +46,7 @@ _MAX_FILES = 10_000
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 20.0
 """How much longer than a job's wall clock its end may take to arrive before the fork server itself is given up."""
-_PASSED = ("HOME", "LD_LIBRARY_PATH", "CLOUDBAKER_NPM_PREFIX")
+_PASSED = ("HOME", "LD_LIBRARY_PATH", "CLOUDBAKER_NPM_PREFIX", "CLOUDBAKER_KERNELS_PREFIX")
 """Variables that Python needs to find itself and the user's packages, and jobs theirs; none holds a secret."""
 _LOST: dict[str, Any] = {"lost": "the sandbox's fork server ended while the job was running"}
 """In place of a report, where the fork server died."""
@@ -161,7 +161,8 @@ class _Server:
 def _environment() -> dict[str, str]:
     """What the fork server, and so every job, sees of the environment: nothing of ours, above all no credentials.
 
-    A fixed hash seed and one thread per BLAS call make the same bytes come out everywhere; parallelism is per job.
+    A fixed hash seed and one thread per BLAS call make the same bytes come out everywhere; parallelism is per job. No
+    GPU: CUDA does not survive a fork, and its driver is no place for bytes from outside.
     """
     return {
         "PATH": "/usr/bin:/bin",
@@ -169,6 +170,7 @@ def _environment() -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.startswith("/")),
         "PYTHONHASHSEED": "0",
+        "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",

@@ -290,9 +290,11 @@ class _Zygote:
 
     def start(self, message: dict[str, Any], request: int, result: int) -> _Running:
         # Loaded once, here, and not again in each child. What is wrong with it shows in the child, as the job's error.
+        # Its `warm`, where it has one, loads what a child could not: a compiled kernel.
         if message["module"] not in sys.modules:
             with contextlib.suppress(Exception):
-                importlib.import_module(message["module"])
+                module = importlib.import_module(message["module"])
+                getattr(module, "warm", lambda: None)()
             gc.freeze()
         message["read"] = self.read
         log, log_end = os.pipe2(os.O_CLOEXEC)

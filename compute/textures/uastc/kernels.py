@@ -57,7 +57,7 @@ def _encode(
     height: wp.int32,
     across: wp.int32,
     block: wp.int32,
-    bytes: wp.array(dtype=wp.uint8),  # type: ignore[valid-type]  # noqa: A002
+    bytes: wp.array(dtype=wp.uint8),  # type: ignore[valid-type]
     words: wp.array(dtype=wp.int32),  # type: ignore[valid-type]
     effort: wp.array(dtype=wp.int32),  # type: ignore[valid-type]
     out: wp.array(dtype=wp.uint64),  # type: ignore[valid-type]
@@ -71,7 +71,7 @@ def encode_blocks(
     height: wp.int32,
     across: wp.int32,
     first: wp.int32,
-    bytes: wp.array(dtype=wp.uint8),  # type: ignore[valid-type]  # noqa: A002
+    bytes: wp.array(dtype=wp.uint8),  # type: ignore[valid-type]
     words: wp.array(dtype=wp.int32),  # type: ignore[valid-type]
     effort: wp.array(dtype=wp.int32),  # type: ignore[valid-type]
     out: wp.array(dtype=wp.uint64),  # type: ignore[valid-type]
@@ -102,6 +102,7 @@ wp.set_module_options(
     {
         "enable_backward": False,
         "fuse_fp": False,
+        "block_dim": 1,  # what a launch on the CPU asks for; with another, it would not find the loaded kernel
         "cpu_compiler_flags": _FLAGS,
         "extra_build_options": wp.ModuleBuildOptions(extra_cpu_preamble=_SOURCE, extra_cuda_preamble=_SOURCE),
     }
@@ -120,15 +121,27 @@ _loading = threading.Lock()
 
 @lru_cache(maxsize=1)
 def _load() -> None:
-    if not folder().is_dir():
+    if not _compiled():
         _compile_apart()
-    wp.init()
+    _init()
     try:
         wp.load_aot_module(sys.modules[__name__], device="cpu", module_dir=folder(), strip_hash=True)
     except (OSError, RuntimeError) as error:
         raise KernelsMissing(
             "the texture kernels can't be loaded: run `cloudbaker setup`", detail=str(error)
         ) from error
+
+
+def _compiled() -> bool:
+    try:
+        return folder().is_dir()
+    except PermissionError:  # a sandboxed job, whose fork server did not call `prepare`
+        return False
+
+
+def _init() -> None:
+    wp.config.kernel_cache_dir = str(settings().kernels_prefix / "warp")  # it is made even where nothing goes into it
+    wp.init()
 
 
 def load() -> None:
@@ -140,12 +153,16 @@ def load() -> None:
 def _compile_apart() -> None:
     """In a process of its own: the compiler leaves 100 MB behind, which every job of a fork server would carry."""
     code = f"from {__name__} import compile_here; compile_here()"
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=False, text=True)
-    if done.returncode or not folder().is_dir():
+    try:
+        done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=False, text=True)
+        detail = done.stderr[-4000:]
+    except OSError as error:
+        detail = str(error)
+    if not _compiled():
         raise KernelsMissing(
-            f"the texture kernels are not compiled, and can't be into {settings().kernels_prefix}: "
-            "run `cloudbaker setup` as the user who owns the installation, or set CLOUDBAKER_KERNELS_PREFIX",
-            detail=done.stderr[-4000:],
+            "the texture kernels are not compiled, and can't be from here: run `cloudbaker setup` as the user who "
+            "owns the installation, or name a folder that can be written to with CLOUDBAKER_KERNELS_PREFIX",
+            detail=detail,
         )
 
 
@@ -155,7 +172,7 @@ def compile_here() -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".uastc-", dir=target.parent))
     try:
-        wp.init()
+        _init()
         wp.compile_aot_module(sys.modules[__name__], device="cpu", module_dir=scratch, strip_hash=True)
         scratch.chmod(0o755)
         try:
