@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from cloudbaker.compute.gltf.simplify import simplify as simplify
     from cloudbaker.compute.gltf.sparsify import sparsify as sparsify
     from cloudbaker.compute.gltf.split_textures import split_textures as split_textures
+    from cloudbaker.compute.gltf.tangents import tangents as tangents
     from cloudbaker.compute.gltf.unlit import unlit as unlit
     from cloudbaker.compute.gltf.weld import weld as weld
 
@@ -78,6 +79,7 @@ VERBS: dict[str, Verb] = {
     "sparsify": Verb("Store what is mostly zero as sparse accessors.", plain=True),
     "split_textures": Verb("Put occlusion and metallic-roughness into an image each."),
     "unlit": Verb("Make materials show their colour without light."),
+    "tangents": Verb("Drop tangents that readers make up alike, or generate them.", plain=True),
     "weld": Verb("Join vertices that are equal in everything.", plain=True),
 }
 """Each is a file of this folder, a name to import from here, and a command of ``cloudbaker gltf``."""

@@ -70,8 +70,11 @@ def reorder(document: Document, options: ReorderOptions = ReorderOptions()) -> R
         source = None
         if options.fetch and not each.shared and sum(map(len, new)):
             renumbered, source = meshopt.optimize_vertex_fetch(np.concatenate(new), len(positions))
-            new = np.split(renumbered, np.cumsum([len(faces) for faces in new])[:-1])
-        if any(len(faces) for faces in new):
+            if np.array_equal(source, np.arange(len(positions))):
+                source = None
+            else:
+                new = np.split(renumbered, np.cumsum([len(faces) for faces in new])[:-1])
+        if any(first is not second for first, second in zip(old, new, strict=True)):
             rewrite(document, each, new, source)
     return Reordered(before / total, after / total) if total else Reordered(0.0, 0.0)
 
