@@ -239,7 +239,8 @@ def _metric(streams: Mapping[str, Array], options: LodOptions) -> tuple[Array, A
         # There is room for eight or so: those that move most.
         moves.sort(key=lambda v: -float(np.abs(v).max(initial=0)))
         for move in moves[: (MAX_ATTRIBUTES - len(weights)) // 3]:
-            parts.append(np.asarray(move, np.float32) / np.float32(extent))
+            # A thousand times the extent is far enough: a target of a mesh in nearly one point passes 3e38.
+            parts.append(np.clip(np.asarray(move, np.float64) / extent, -1e3, 1e3).astype(np.float32))
             weights += [options.morph_weight] * 3
     if not parts:
         return np.empty((len(points), 0), np.float32), np.empty(0, np.float32)

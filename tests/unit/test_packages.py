@@ -92,9 +92,11 @@ def test_nothing_imports_the_gpl_part() -> None:
             assert not re.search(r"^\s*(?:import|from) pymeshlab", path.read_text("utf-8"), re.MULTILINE), path
 
 
-def test_the_gpl_part_is_not_locked() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock"):
-        assert "pymeshlab" not in (ROOT / name).read_text("utf-8")
+def test_the_gpl_part_is_not_among_what_is_shipped(project: dict[str, Any]) -> None:
+    """An extra, and beside the tests; never a dependency, never in the lock file that containers are built from."""
+    assert "pymeshlab" not in (ROOT / "requirements.lock").read_text("utf-8")
+    assert not any("pymeshlab" in name for name in project["project"]["dependencies"])
+    assert project["project"]["optional-dependencies"]["pymeshlab"]
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock", "compute/npm/package-lock.json"])
