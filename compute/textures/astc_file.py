@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 from cloudbaker.compute.textures.astc_blocks import BLOCKS, Block, astc_bytes
 
@@ -55,4 +54,4 @@ def read_astc(data: bytes | bytearray | memoryview) -> AstcFile:
             f"{width} × {height} texels take {astc_bytes(width, height, x)} bytes of blocks, the .astc has "
             f"{len(view) - HEADER_BYTES}"
         )
-    return AstcFile(width, height, cast(Block, x), bytes(view[HEADER_BYTES:]))
+    return AstcFile(width, height, x, bytes(view[HEADER_BYTES:]))

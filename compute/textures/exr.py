@@ -23,6 +23,8 @@ _TILED, _LONG_NAMES, _DEEP, _MULTIPART = 0x200, 0x400, 0x800, 0x1000
 _HEADER_BYTES = 1 << 20
 _ATTRIBUTES = 1024
 _CHANNELS = 1024
+_TILE = 1024
+"""Texels a side that tiles may have in smaller pictures, too."""
 _SAMPLE_BYTES = {0: 4, 1: 2, 2: 4}
 
 
@@ -67,16 +69,22 @@ def read_exr(data: bytes | bytearray | memoryview, header: ExrHeader) -> Light:
     """
     import OpenEXR
 
-    largest = max(header.width, header.height)
-    OpenEXR.setMaxImageSize(largest, largest)
-    OpenEXR.setMaxTileSize(largest, largest)
+    limits = OpenEXR.getMaxImageSize(), OpenEXR.getMaxTileSize()
+    # The library reads the header for itself: it must not come to another size.
+    OpenEXR.setMaxImageSize(header.width, header.height)
+    OpenEXR.setMaxTileSize(max(header.width, _TILE), max(header.height, _TILE))
     try:
         # No threads of its own: one job is one core's work.
         file = OpenEXR.File(io.BytesIO(data), separate_channels=True, num_threads=0)
         channels = file.channels()
         planes = [np.asarray(channels[name].pixels, np.float32) for name in header.color]
-    except Exception as error:  # RuntimeError of the library, KeyError, ValueError, MemoryError …
+    except MemoryError:
+        raise
+    except Exception as error:  # RuntimeError of the library, KeyError, ValueError …
         raise ValueError(f"the .exr is damaged ({type(error).__name__}: {error})") from error
+    finally:
+        OpenEXR.setMaxImageSize(*limits[0])
+        OpenEXR.setMaxTileSize(*limits[1])
     if any(plane.shape != (header.height, header.width) for plane in planes):
         raise ValueError("the .exr has pixels of another size than its header says")
     return np.stack(planes if len(planes) == 3 else planes * 3, axis=-1)
@@ -99,7 +107,7 @@ def _header(head: bytes) -> ExrHeader:
         _kind, at = _text(head, at)
         (size,) = struct.unpack_from("<i", head, at)
         at += 4
-        if size < 0 or at + size > len(head) or len(found) >= _ATTRIBUTES:
+        if size < 0 or at + size > len(head) or len(found) >= _ATTRIBUTES or name in found:
             raise ValueError("the header of the .exr is damaged, or larger than 1 MB")
         found[name] = head[at : at + size]
         at += size
@@ -131,6 +139,8 @@ def _channels(data: bytes) -> dict[str, int]:
             raise ValueError(f"the .exr has a channel {name[:40]!r} of unknown type")
         if (across, down) != (1, 1):
             raise ValueError("the .exr stores colour at a lower resolution than brightness: save it as RGB")
+        if name in channels:
+            raise ValueError(f"the .exr has two channels {name[:40]!r}")
         channels[name] = kind
     return channels
 
@@ -147,5 +157,7 @@ def _color(channels: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def _text(data: bytes, at: int) -> tuple[str, int]:
-    end = data.index(b"\0", at, at + 256)
+    end = data.find(b"\0", at, at + 256)
+    if end < 0:
+        raise IndexError(f"no end to the text at {at}")
     return data[at:end].decode("utf-8"), end + 1

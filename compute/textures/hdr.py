@@ -126,7 +126,7 @@ def encode_hdr(data: bytes | bytearray | memoryview, options: HdrOptions | None 
         if source_width != 2 * source_height:
             raise ImageError(
                 "hdr.not-a-panorama",
-                f"{source_width} × {source_height} pixels are no equirectangular panorama, which is twice as wide as high",
+                f"{source_width} × {source_height} pixels are no panorama, which is twice as wide as high",
                 "render the environment as an equirectangular (latitude-longitude) panorama",
             )
         cube = to_cube(pixels, _face(min(source_width, options.max_size)))
@@ -208,7 +208,7 @@ def cleaned(pixels: Light) -> tuple[Light, tuple[Finding, ...]]:
         f"of {pixels.size:,} values {text}: set to 0, or to the largest that a half float holds",
         "look for bad pixels in the renderer's output, if it shows",
     )
-    return cast(Light, out), (finding,)
+    return out, (finding,)
 
 
 def _encoded(images: Sequence[Cube], options: HdrOptions) -> tuple[bytes, Light, int]:

@@ -15,7 +15,7 @@ from cloudbaker.compute.textures.options import Candidate, EncodeOptions, Encode
 
 
 def _ktx2(block: Block) -> Encoder:
-    def encode(pixels: Pixels, options: EncodeOptions, _source: Source) -> Candidate:
+    def encode(pixels: Pixels, options: EncodeOptions, source: Source) -> Candidate:
         """KTX2 of ASTC blocks, Zstandard on top."""
         levels = mip_chain(pixels, slot_class=options.slot_class) if options.mips else [pixels]
         blocks = encode_astc(levels, slot_class=options.slot_class, block=block, quality=QUALITY[options.level])
@@ -28,7 +28,7 @@ def _ktx2(block: Block) -> Encoder:
 
 
 def _plain(block: Block) -> Encoder:
-    def encode(pixels: Pixels, options: EncodeOptions, _source: Source) -> Candidate:
+    def encode(pixels: Pixels, options: EncodeOptions, source: Source) -> Candidate:
         """An ``.astc`` file: one level, as it is."""
         blocks = encode_astc([pixels], slot_class=options.slot_class, block=block, quality=QUALITY[options.level])
         data = write_astc(blocks[0], pixels.shape[1], pixels.shape[0], block=block)

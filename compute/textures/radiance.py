@@ -209,10 +209,8 @@ def _runs(values: npt.NDArray[np.uint8]) -> bytes:
     for start, length in zip(starts[long].tolist(), lengths[long].tolist(), strict=True):
         _literal(out, data[at:start])
         at = start + length
-        while length:
-            count = min(length, 127)
-            out += bytes((128 + count, data[start]))
-            length -= count
+        for begin in range(0, length, 127):
+            out += bytes((128 + min(127, length - begin), data[start]))
     _literal(out, data[at:])
     return bytes(out)
 
