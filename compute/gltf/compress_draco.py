@@ -35,11 +35,21 @@ class Compressed:
     """Geometries that could not be compressed, and why."""
 
 
-def compress_draco(document: Document, options: DracoOptions = DracoOptions()) -> Compressed:  # noqa: B008
-    """Compress every triangle geometry in place. The document must be decoded (see `decompress.decode`)."""
+def compress_draco(
+    document: Document,
+    options: DracoOptions = DracoOptions(),  # noqa: B008
+    *,
+    static: bool = False,
+) -> Compressed:
+    """Compress every triangle geometry in place. The document must be decoded (see `decompress.decode`).
+
+    With `static`, geometry that bends (joints, morph targets) is left for `compress_meshopt.compress_rest`.
+    """
     done = kept = 0
     notes: list[str] = []
     for shape in list(shapes(document)):
+        if static and bends(shape.first):
+            continue
         geometry = read(document, shape.first)
         refused = _unfit(geometry)
         if refused:
@@ -67,6 +77,11 @@ def compress_draco(document: Document, options: DracoOptions = DracoOptions()) -
     if done:
         document.declare(DRACO, required=True)
     return Compressed(done, kept, tuple(notes))
+
+
+def bends(primitive: Json) -> bool:
+    """Whether joints or morph targets move its vertices."""
+    return bool(primitive.get("targets")) or any(name.startswith("JOINTS_") for name in primitive["attributes"])
 
 
 def _unfit(geometry: Geometry) -> str:

@@ -10,6 +10,7 @@ Source: EXT_meshopt_compression in the Khronos glTF extension registry; meshopti
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -118,13 +119,17 @@ def compress_meshopt(document: Document, options: MeshoptOptions = MeshoptOption
 
 
 def compress_rest(document: Document, options: MeshoptOptions = MeshoptOptions()) -> int:
-    """Compress what `compress_draco` has left outside its payloads, in place: tangents, morph targets, keyframes and
-    matrices; how many views that are.
+    """Compress what `compress_draco` has left, in place: whole geometries, and tangents, morph targets, keyframes and
+    matrices outside its payloads; how many views that are.
 
     A tangent takes 8 bytes beside Draco, and 2.5 this way: FlightHelmet's geometry is 400 kB instead of 690.
     """
     groups: dict[_Key, _Group] = {}
     seen: set[int] = set()
+    for shape in list(shapes(document)):
+        if DRACO not in shape.first.get("extensions", {}):
+            with suppress(MeshoptError):  # it stays plain
+                _place_shape(document, groups, shape, read(document, shape.first), options)
     for mesh in document.items("meshes"):
         for primitive in mesh["primitives"]:
             if DRACO not in primitive.get("extensions", {}):

@@ -5,6 +5,7 @@ Source: glTF 2.0, section 3.11 (animations) and appendix C (interpolation).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,8 @@ class CurveBounds:
     scale: float = 2e-4
     weight: float = 2e-4
     """Of a morph target."""
+    factor: float = 2e-4
+    """Of a colour or factor that KHR_animation_pointer moves: a twentieth of a step of 8 bits."""
 
     def of(self, path: str, size: float) -> float:
         """The bound for a target path, in its units; `size` is the document's `extent`. Unknown paths: 0, exact."""
@@ -36,6 +39,7 @@ class CurveBounds:
             "translation": self.translation_percent / 100 * size,
             "scale": self.scale,
             "weights": self.weight,
+            "factor": self.factor,
         }
         return bounds.get(path, 0.0)
 
@@ -53,6 +57,26 @@ class Curve:
     rotation: bool
     """Values are unit quaternions, xyzw, and between keys they turn (slerp)."""
     interpolation: str
+
+
+_POINTERS = (
+    (re.compile(r"/nodes/\d+/(translation|rotation|scale|weights)"), None),
+    (re.compile(r"/meshes/\d+/weights"), "weights"),
+    (re.compile(r"/materials/\d+/.*Factor|/extensions/KHR_lights_punctual/lights/\d+/color"), "factor"),
+)
+
+
+def moved(target: Json) -> str:
+    """What a channel moves, as `CurveBounds.of` knows it: its path, or what its pointer leads to; else ``pointer``."""
+    path = str(target.get("path"))
+    if path != "pointer":
+        return path
+    pointer = str(target.get("extensions", {}).get("KHR_animation_pointer", {}).get("pointer", ""))
+    for pattern, kind in _POINTERS:
+        found = pattern.fullmatch(pointer)
+        if found:
+            return kind or found[1]
+    return path
 
 
 def deviations(pairs: Sequence[tuple[Curve, Curve]]) -> list[float]:

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from cloudbaker.compute.gltf.curves import BOUNDS, Curve, deviations, extent, read_curve
+from cloudbaker.compute.gltf.curves import BOUNDS, Curve, deviations, extent, moved, read_curve
 from cloudbaker.compute.gltf.document import Document, DocumentError
 from cloudbaker.compute.gltf.facts import triangles_of
 from cloudbaker.compute.gltf.primitives import TRIANGLE_FAN, TRIANGLES
-from cloudbaker.compute.gltf.references import KINDS, POINTER, TRANSPORT, Json, references
+from cloudbaker.compute.gltf.references import IMAGE_FORMATS, KINDS, POINTER, TRANSPORT, Json, references
+from cloudbaker.compute.gltf.terse import same_number
 from cloudbaker.model import Loss
 
 _ELSEWHERE = {*KINDS, "buffers", "extensionsUsed", "extensionsRequired", "animations"}
@@ -134,7 +135,8 @@ class _Comparison:
                 self.lose(_of_place(place), f"{place}/{key}", f"was not set, is {_brief(b[key])}")
 
     def same(self, place: str, a: Any, b: Any) -> None:
-        if a != b:
+        numbers = type(a) in (int, float) and type(b) in (int, float) and not place.endswith("/extras")
+        if a != b and not (numbers and same_number(a, b)):
             self.lose(_of_place(place), place, f"was {_brief(a)}, is {_brief(b)}")
 
     def pair(self, kind: str, i: int, j: int, place: str) -> None:
@@ -195,10 +197,11 @@ class _Comparison:
                 self.pair("accessors", old["indices"], new["indices"], f"{here}/indices")
 
     def texture_images(self, place: str, a: Json, b: Json) -> None:
-        """An image may have moved to EXT_texture_webp; one that nobody counts as a fallback any more is lost."""
+        """An image may have moved to where its new format belongs; a fallback that is not there any more is lost."""
         ours, theirs = _image_sources(a), _image_sources(b)
+        moved = [image for key, image in theirs.items() if key not in ours and key in IMAGE_FORMATS.values()]
         for key, image in ours.items():
-            counterpart = theirs.get(key, theirs.get("EXT_texture_webp") if key == "source" else None)
+            counterpart = theirs.get(key, moved[0] if moved else None)
             if counterpart is None:
                 self.lose("texture", place, f"the image of {key} is gone")
             else:
@@ -226,7 +229,7 @@ class _Comparison:
             here = f"{place}/channels/{index}"
             self.target(here, old.get("target", {}), new.get("target", {}))
             self.walk(here, *({k: v for k, v in c.items() if k not in ("sampler", "target")} for c in (old, new)))
-            path = str(old.get("target", {}).get("path"))
+            path = moved(old.get("target", {}))
             curves.append((here, a["samplers"][old["sampler"]], b["samplers"][new["sampler"]], path))
         for here in self.other_curves(curves):
             self.lose("animation", here, "moves along another curve")

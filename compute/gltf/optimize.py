@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from cloudbaker.compute.gltf.compress_draco import Compressed, compress_draco
+from cloudbaker.compute.gltf.compress_draco import Compressed, bends, compress_draco
 from cloudbaker.compute.gltf.compress_meshopt import MeshoptOptions, compress_meshopt, compress_rest
 from cloudbaker.compute.gltf.decompress import decode, dequantize
 from cloudbaker.compute.gltf.dedup import dedup
@@ -29,6 +29,7 @@ from cloudbaker.compute.gltf.quantize_animations import quantize_animations
 from cloudbaker.compute.gltf.references import DRACO, MESHOPT, QUANTIZATION
 from cloudbaker.compute.gltf.resample import resample
 from cloudbaker.compute.gltf.simplify import SimplifyOptions, simplify
+from cloudbaker.compute.gltf.terse import terse
 from cloudbaker.compute.gltf.textures import encodable_images, replace_images
 from cloudbaker.compute.gltf.weigh import Weigh, weigh
 from cloudbaker.compute.job import Inputs, JobResult, Params
@@ -153,6 +154,7 @@ class _Work:
         self.images: list[Mapping[str, Any]] = list(params.get("images", ()))
         self.lods: list[Mapping[str, Any]] = list(params.get("lods", ()))
         self.meshes: Mapping[str, Any] = params.get("meshes", {})
+        self.verbs: Mapping[str, Any] = params.get("verbs", {})
         self.weigh: Weigh = self.meshes.get("weigh", "raw")
         self.source = Document({})
         """The input, unchanged."""
@@ -163,6 +165,8 @@ class _Work:
         """The same with plain geometry, nothing twice and nothing unused: what everything else is made from."""
         self.reference = Reference(self.plain)
         """The same, ready to be measured against."""
+        self.rebuilt = False
+        """The recipe's verbs have changed nodes or attributes: the input is not what was asked for."""
         self.levels: list[_Level] = []
         self.variants: list[_Variant] = []
         self.losses: list[Loss] = []
@@ -214,6 +218,25 @@ def _dedup(work: _Work) -> str:
     return f"{before} → {len(work.plain.items('accessors'))} accessors"
 
 
+def _verbs(work: _Work) -> str:
+    """What the recipe asks for and changes more than the order of things. Lossless ones: see `_plain`."""
+    wanted, named = work.verbs, work.verbs.get("keep_named", True)
+    lifted = flatten(work.plain, FlattenOptions(named)) if wanted.get("flatten") else 0
+    drawn = instance(work.plain, InstanceOptions(keep_named=named)) if wanted.get("instance") else Instanced(0, 0)
+    joined = join(work.plain, JoinOptions(keep_named=named)) if wanted.get("join") else Joined(0, 0)
+    mode = wanted.get("tangents", "keep")
+    turned = 0 if mode == "keep" else tangents(work.plain, TangentsOptions(mode, unused=True)).changed
+    work.rebuilt = bool(lifted or drawn.batches or joined.after < joined.before or turned)
+    if work.rebuilt:
+        prune(work.plain, work.reserved)
+        work.document = work.plain
+        work.reference = Reference(work.plain)
+    return (
+        f"{lifted} nodes lifted, {drawn.nodes} made instances, {joined.before - joined.after} draw calls saved, tangents "
+        f"of {turned} geometries {mode if mode == 'keep' else mode + 'ped' if mode == 'drop' else mode + 'd'}"
+    )
+
+
 def _keyframes(work: _Work) -> str:
     """Leave out keyframes that their neighbours imply, and round the others."""
     before, after = resample(work.plain)
@@ -236,7 +259,7 @@ def _compress(work: _Work) -> str:
     best = _Variant(MAIN, "default", work.inputs[MAIN], compression_of(work.source), count(work.source))
     makers: list[_Maker] = [("repacked", partial(_plain, work, work.document)), *_codecs(work, work.plain)]
     limit = 100 * 2.0 ** (1 - work.meshes.get("position_bits", 14))
-    work.variants.append(_smallest(work, best, "source", makers, gain=True, max_percent=limit))
+    work.variants.append(_smallest(work, best, "source", makers, gain=not work.rebuilt, max_percent=limit))
     return f"{work.size} → {len(work.variants[0].data)} bytes"
 
 
@@ -274,6 +297,7 @@ STEPS: tuple[tuple[str, Callable[[_Work], str]], ...] = (
     ("images", _images),
     ("decode", _decode),
     ("dedup and prune", _dedup),
+    ("verbs", _verbs),
     ("keyframes", _keyframes),
     ("simplify", _simplify),
     ("compress", _compress),
@@ -354,8 +378,8 @@ def _plain(work: _Work, document: Document) -> tuple[bytes, str]:
 def _codecs(work: _Work, plain: Document) -> list[_Maker]:
     """The compressed candidates of a document, in order of preference.
 
-    Draco is smaller for static geometry, meshopt for what moves: it keeps morph targets and 16-bit weights, and packs
-    keyframes. What is neither skinned nor morphed is tried with both.
+    Draco is smaller for static geometry, meshopt for what bends: it keeps morph targets and 16-bit weights, and packs
+    keyframes. Where nothing bends, each is tried alone; both together where each has something to do.
     """
     wanted = work.meshes.get("compression", "auto")
     primitives = [p for mesh in plain.items("meshes") for p in mesh["primitives"]]
@@ -366,10 +390,10 @@ def _codecs(work: _Work, plain: Document) -> list[_Maker]:
         makers.append(("draco", lambda: _with(work, plain, lambda d: compress_draco(d, draco))))
     if wanted in ("auto", "meshopt"):
         makers.append(("meshopt", lambda: _with(work, plain, lambda d: compress_meshopt(d, packing))))
-    if wanted == "auto" and not deforms and _outside_draco(plain):
+    if wanted == "auto" and _outside_draco(plain):
 
         def both(document: Document) -> Compressed:
-            compressed = compress_draco(document, draco)
+            compressed = compress_draco(document, draco, static=True)
             compress_rest(document, packing)
             return compressed
 
@@ -378,9 +402,11 @@ def _codecs(work: _Work, plain: Document) -> list[_Maker]:
 
 
 def _outside_draco(plain: Document) -> bool:
-    """Whether something would stand beside Draco's payloads that meshopt can pack."""
-    tangents = any("TANGENT" in p["attributes"] for mesh in plain.items("meshes") for p in mesh["primitives"])
-    return tangents or bool(plain.items("animations"))
+    """Whether there is something for Draco, and something beside its payloads that meshopt can pack."""
+    primitives = [p for mesh in plain.items("meshes") for p in mesh["primitives"]]
+    still = [p for p in primitives if not bends(p)]
+    tangents = any("TANGENT" in p["attributes"] for p in still)
+    return bool(still) and (tangents or len(still) < len(primitives) or bool(plain.items("animations")))
 
 
 def _with(work: _Work, plain: Document, compress: Callable[[Document], Compressed]) -> tuple[bytes, str]:
@@ -401,6 +427,7 @@ def _pack(work: _Work, document: Document) -> bytes:
     document = document.clone()
     pack(document)
     prune(document, work.reserved, data_only=True)
+    terse(document)
     return document.to_glb()
 
 

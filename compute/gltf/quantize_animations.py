@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cloudbaker.compute.gltf.curves import BOUNDS, CurveBounds, distance, extent
+from cloudbaker.compute.gltf.curves import BOUNDS, CurveBounds, distance, extent, moved
 from cloudbaker.compute.gltf.document import Array, Document
 
 _SHARE = 0.4
@@ -21,17 +21,21 @@ _SHARE = 0.4
 def quantize_animations(document: Document, bounds: CurveBounds = BOUNDS) -> int:
     """Round the outputs of a document's samplers in place; how many accessors.
 
-    Only plain floats of linear and stepped curves that move nodes are touched, and an accessor that anything else
-    uses stays. Also drops ``"interpolation": "LINEAR"``, which is the default. The document must be decoded.
+    Only plain floats of linear and stepped curves that move nodes, weights or factors are touched, and an accessor that
+    anything else uses stays. Also drops ``"interpolation": "LINEAR"``, which is the default. The document must be
+    decoded.
     """
     size = extent(document)
     paths: dict[int, set[str]] = {}
     users: dict[int, list[dict[str, Any]]] = {}
+    pointed: set[int] = set()
     for animation in document.items("animations"):
         for channel in animation["channels"]:
             sampler = animation["samplers"][channel["sampler"]]
             spline = sampler.get("interpolation") == "CUBICSPLINE"
-            paths.setdefault(sampler["output"], set()).add("spline" if spline else channel["target"]["path"])
+            paths.setdefault(sampler["output"], set()).add("spline" if spline else moved(channel["target"]))
+            if channel["target"]["path"] == "pointer":
+                pointed.add(sampler["output"])
             users.setdefault(sampler["output"], []).append(sampler)
         for sampler in animation["samplers"]:
             if sampler.get("interpolation") == "LINEAR":
@@ -44,7 +48,12 @@ def quantize_animations(document: Document, bounds: CurveBounds = BOUNDS) -> int
         if others or bound <= 0 or accessor["componentType"] != 5126 or "sparse" in accessor:
             continue
         values = document.accessor(index)
-        new = _shorts(values, bound) if path == "rotation" else _coarse(values, bound)
+        if path != "rotation":
+            new = _coarse(values, bound)
+        elif index in pointed:  # stays float: not every reader of KHR_animation_pointer takes normalized integers
+            new = _coarse(values, math.radians(bound) / 4)
+        else:
+            new = _shorts(values, bound)
         if new is None:
             continue
         to = document.add_accessor(new, like=index, normalized=new.dtype == np.int16, type=accessor["type"])

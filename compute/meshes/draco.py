@@ -47,7 +47,7 @@ class DracoOptions:
     position_bits: int = 14
     normal_bits: int = 10
     texcoord_bits: int = 12
-    """Of TEXCOORD_0. Further sets become normalized uint16 where they lie in [0, 1], else stay floats."""
+    """Of TEXCOORD_0. Further sets become as coarse in normalized uint16, or stay floats where they leave [0, 1]."""
     color_bits: int = 8
     """Up to 8: uint8; more: uint16."""
     level: int = 7
@@ -214,8 +214,11 @@ def _stored(name: str, array: Array, options: DracoOptions) -> Array:
     if name.startswith("TEXCOORD_"):
         values = dequantize(array)
         # Generic floats are stored raw. Normalized uint16 is a core component type of texture coordinates, halves the
-        # size before any entropy coding, and is 16 times finer than the 12 bits of the first set.
-        return unorm(values, bits=16) if values.size and values.min() >= 0 and values.max() <= 1 else values
+        # size before any entropy coding, and holds what is as coarse as the first set: SheenChair's 157 kB become 139.
+        if not values.size or values.min() < 0 or values.max() > 1:
+            return values
+        step = 1 << max(0, 16 - options.texcoord_bits)
+        return np.minimum(np.rint(values.astype(np.float64) * (65535 / step)) * step, 65535).astype(np.uint16)
     if name.startswith("COLOR_"):
         return unorm(dequantize(array), bits=options.color_bits)
     if name.startswith("JOINTS_"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudbaker.compute.gltf.curves import BOUNDS, Curve, between, deviations, distance, extent, read_curve
+from cloudbaker.compute.gltf.curves import BOUNDS, Curve, between, deviations, distance, extent, moved, read_curve
 from cloudbaker.compute.gltf.document import Document
 from cloudbaker.compute.gltf.losses import compare
 from cloudbaker.compute.gltf.optimize import assemble_job
@@ -85,17 +85,55 @@ def test_splines_and_unknown_pointers_stay():
     assert document.json["animations"][0]["samplers"][0] == before
 
 
-def test_what_a_pointer_moves_is_exact():
-    times = np.linspace(0, 1, 30)
-    values = np.outer(times, [1, 1, 1]) + np.where(np.arange(30)[:, None] == 7, 1e-6, 0)
+def pointing(pointer: str, times, values) -> Document:
+    """The same moved by a pointer."""
     document = moving("translation", times, values)
     target = document.json["animations"][0]["channels"][0]["target"]
     target["path"] = "pointer"
-    target["extensions"] = {"KHR_animation_pointer": {"pointer": "/materials/0/emissiveFactor"}}
+    target["extensions"] = {"KHR_animation_pointer": {"pointer": pointer}}
+    return document
+
+
+def test_what_a_pointer_moves_is_exact_where_no_bound_is_known():
+    times = np.linspace(0, 1, 30)
+    values = np.outer(times, [1, 1, 1]) + np.where(np.arange(30)[:, None] == 7, 1e-6, 0)
+    document = pointing("/extensions/ACME_wind/strength", times, values)
     old = curve(document, "pointer")
     resample(document)
     assert deviations([(old, curve(document, "pointer"))]) == [0.0]
     assert quantize_animations(document) == 0
+
+
+@pytest.mark.parametrize(
+    ("pointer", "path"), [("/nodes/0/translation", "translation"), ("/materials/0/emissiveFactor", "factor")]
+)
+def test_what_a_pointer_moves_keeps_to_the_bound_of_what_it_leads_to(pointer, path):
+    times = np.linspace(0, 1, 60)
+    document = pointing(pointer, times, np.outer(times, [1, 1, 1]) + 1e-6 * np.sin(np.arange(180)).reshape(60, 3))
+    document.json.setdefault("materials", [{"name": "lamp"}])
+    source = document.clone()
+    old = curve(document, path)
+    assert resample(document) == (60, 2)
+    assert quantize_animations(document) == 1
+    [off] = deviations([(old, curve(document, path))])
+    assert 0 < off <= BOUNDS.of(path, extent(document))
+    assert compare(source, document) == []
+    # What is known of a pointer's rotation is that of a node; it stays float.
+    assert moved({"path": "pointer", "extensions": {"KHR_animation_pointer": {"pointer": "/x/rotation"}}}) == "pointer"
+
+
+def test_a_rotation_by_pointer_stays_float():
+    angle = np.linspace(0, 1, 40)
+    turn = unit(np.stack([np.sin(angle * angle), 0 * angle, np.sin(angle), np.cos(angle)], 1))
+    document = moving("rotation", angle, turn)
+    target = document.json["animations"][0]["channels"][0]["target"]
+    target |= {"path": "pointer", "extensions": {"KHR_animation_pointer": {"pointer": "/nodes/0/rotation"}}}
+    old = curve(document, "rotation")
+    assert quantize_animations(document) == 1
+    sampler = document.json["animations"][0]["samplers"][0]
+    assert document.items("accessors")[sampler["output"]]["componentType"] == 5126
+    [off] = deviations([(old, curve(document, "rotation"))])
+    assert 0 < off <= 0.4 * BOUNDS.rotation_degrees
 
 
 def test_morph_weights_are_taken_key_by_key():
