@@ -70,7 +70,11 @@ MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 DRACO = "KHR_draco_mesh_compression"
 QUANTIZATION = "KHR_mesh_quantization"
 WEBP = "EXT_texture_webp"
-TRANSPORT = frozenset({*MESHOPT, DRACO, QUANTIZATION, WEBP})
+AVIF = "EXT_texture_avif"
+BASISU = "KHR_texture_basisu"
+IMAGE_FORMATS = {"image/webp": WEBP, "image/avif": AVIF, "image/ktx2": BASISU}
+"""Media types of images beyond core glTF → the extension through which a texture names one."""
+TRANSPORT = frozenset({*MESHOPT, DRACO, QUANTIZATION, *IMAGE_FORMATS.values()})
 """Extensions that say how data travel, not what the asset is."""
 
 KNOWN = frozenset(
