@@ -185,7 +185,7 @@ def options_of(
     """Fields of `EncodeOptions` but the slot. Raises `UsageError` for values that it would not take."""
     from cloudbaker.compute.textures.options import EncodeOptions
 
-    options = {
+    options: dict[str, Any] = {
         "format": form,
         "level": level,
         "quality": quality,

@@ -47,7 +47,7 @@ def noise(size: int, *, seed: int, octaves: int = 6, first: int = 4, fall: float
         cells = min(first << octave, size)
         grid = Image.fromarray(random.random((cells, cells)).astype(np.float32))
         total += fall**octave * np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC), np.float64)
-    return (total - total.min()) / max(float(np.ptp(total)), 1e-9)
+    return cast(Field, (total - total.min()) / max(float(np.ptp(total)), 1e-9))
 
 
 def normals(height: Field, strength: float) -> Pixels:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warp as wp
 
-from cloudbaker.compute.textures.uastc.kernels import MODULE_OPTIONS
+from cloudbaker.compute.textures.uastc import kernels
 
 COLUMNS = 5
 """Of a row of the table of pictures: texel offset, width, height, blocks across, first block."""
@@ -29,7 +29,7 @@ def _encode_at(
     height: wp.int32,
     across: wp.int32,
     number: wp.int32,
-    bytes: wp.array(dtype=wp.uint8),  # type: ignore[valid-type]  # noqa: A002
+    bytes: wp.array(dtype=wp.uint8),  # type: ignore[valid-type]
     words: wp.array(dtype=wp.int32),  # type: ignore[valid-type]
     effort: wp.array(dtype=wp.int32),  # type: ignore[valid-type]
     first: wp.int32,
@@ -42,12 +42,12 @@ def encode_many(
     texels: wp.array(dtype=wp.uint32),  # type: ignore[valid-type]
     pictures: wp.array2d(dtype=wp.int32),  # type: ignore[valid-type]
     count: wp.int32,
-    bytes: wp.array(dtype=wp.uint8),  # type: ignore[valid-type]  # noqa: A002
+    bytes: wp.array(dtype=wp.uint8),  # type: ignore[valid-type]
     words: wp.array(dtype=wp.int32),  # type: ignore[valid-type]
     effort: wp.array(dtype=wp.int32),  # type: ignore[valid-type]
     out: wp.array(dtype=wp.uint64),  # type: ignore[valid-type]
 ) -> None:
-    """One block a thread. `pictures` are `count` rows of `COLUMNS`, by their first block; `out` has two words a block."""
+    """One block a thread. `pictures`: `count` rows of `COLUMNS`, by their first block; `out`: two words a block."""
     block = wp.tid()
     low = wp.int32(0)
     high = count - 1
@@ -73,4 +73,5 @@ def encode_many(
     )
 
 
-wp.set_module_options(MODULE_OPTIONS)
+_SHARED = ("enable_backward", "fuse_fp", "cpu_compiler_flags", "extra_build_options")
+wp.set_module_options({name: wp.get_module_options(kernels)[name] for name in _SHARED})
