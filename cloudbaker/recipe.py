@@ -44,6 +44,27 @@ class Meshes(_Part):
     color_bits: int = Field(8, ge=6, le=16)
 
 
+class Verbs(_Part):
+    """What else is done to geometry and nodes (docs/gltf.md). On by default is what loses nothing."""
+
+    weld: bool = True
+    """Join vertices that are equal in everything."""
+    reorder: bool = True
+    """Triangles and vertices in the order that GPUs like; compressed geometry always has it."""
+    sparsify: bool = True
+    """Sparse accessors where they are smaller."""
+    tangents: Literal["keep", "drop", "generate"] = "keep"
+    """``drop`` those that MikkTSpace gives or no material reads, ``generate`` those that a normal map lacks."""
+    flatten: bool = False
+    """Take meshes out of groups that serve nothing."""
+    instance: bool = False
+    """Nodes that repeat a mesh become EXT_mesh_gpu_instancing."""
+    join: bool = False
+    """One draw call for primitives and nodes with the same material; they can't be picked one by one any more."""
+    keep_named: bool = True
+    """The three above leave alone what has a name."""
+
+
 class Lod(_Part):
     """One level of detail."""
 
@@ -54,14 +75,38 @@ class Lod(_Part):
     """Gate on the measured mean error, in % of the bounding box's diagonal."""
 
 
-class Textures(_Part):
-    """How images are stored."""
+class TextureSlots(_Part):
+    """A format for one class of textures, other than what ``textures.format`` means for it."""
 
-    format: Literal["webp", "keep"] = "webp"
+    color: Literal["ktx2-uastc", "ktx2-etc1s", "webp", "avif", "png", "jpeg", "keep"] | None = None
+    normal: Literal["ktx2-uastc", "webp", "png", "keep"] | None = None
+    """Without loss in WebP; ETC1S and JPEG would bend normals by degrees."""
+    data: Literal["ktx2-uastc", "webp", "png", "keep"] | None = None
+    """Metallic-roughness, occlusion and everything else that is no colour."""
+
+
+class Textures(_Part):
+    """How images are stored (docs/textures.md)."""
+
+    format: Literal["ktx2", "webp", "avif", "keep"] = "webp"
+    slots: TextureSlots = TextureSlots()
     max_size: int = Field(2048, ge=4)
     """Pixels of the longer side; larger images are scaled down, none is scaled up."""
     quality: int = Field(85, ge=1, le=100)
-    """WebP quality of colour slots; normal maps are lossless whatever it says."""
+    """WebP and AVIF quality of colour slots; normal maps are lossless whatever it says."""
+    level: Literal["fast", "default", "max"] = "default"
+    """How long the encoder of KTX2's blocks looks for better ones."""
+    mips: bool = True
+    """Mipmaps in KTX2 files; without, a third smaller, and browsers that can't make them show none."""
+    min_psnr: float | None = Field(None, gt=0, le=120)
+    """dB that a texture has to keep: the cheapest setting of its format that does is taken."""
+    max_angle: float | None = Field(None, ge=0, le=90)
+    """Mean error in degrees that a normal map may have; as above."""
+    budget: float = Field(1.0, gt=0, le=1)
+    """KTX2 costs download where it saves the GPU's memory: the file may grow to this part of its source's bytes."""
+    fallback: int = Field(0, ge=0)
+    """Pixels of the longer side of a PNG or JPEG beside each KTX2, WebP or AVIF, for viewers that know none of these.
+    0: none, and viewers have to know the format."""
 
 
 class Previews(_Part):
@@ -100,6 +145,7 @@ class Recipe(_Part):
     description: str = ""
     limits: Limits = Limits()
     meshes: Meshes = Meshes()
+    verbs: Verbs = Verbs()
     lods: tuple[Lod, ...] = ()
     textures: Textures = Textures()
     previews: Previews = Previews()
@@ -110,7 +156,7 @@ class Recipe(_Part):
     def hash(self) -> str:
         """Hex SHA-256 over everything that can change the bytes of the package: not limits, which only decide whether
         there will be one, not previews, and not what the target has no use for."""
-        unused = {"web": {"audio", "godot"}, "godot": set[str]()}[self.target]
+        unused = {"web": {"audio", "godot"}, "godot": {"verbs"}}[self.target]
         return canonical_sha256(self.model_dump(mode="json", exclude={"description", "limits", "previews", *unused}))
 
 

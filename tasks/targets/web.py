@@ -100,6 +100,7 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
             inputs,
             images=replaced,
             meshes=recipe.meshes.model_dump(mode="json"),
+            verbs=recipe.verbs.model_dump(mode="json"),
             lods=[lod.model_dump(mode="json") for lod in recipe.lods],
         )
     )
