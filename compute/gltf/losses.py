@@ -43,6 +43,7 @@ _KIND_OF_KEY = {
     "extensions": "extension",
     "attributes": "attribute",
     "targets": "attribute",
+    "camera": "camera",
 }
 
 
@@ -114,7 +115,7 @@ class _Comparison:
                 elif type(b.get(key)) is int:
                     self.pair(kind, value, b[key], f"{place}/{key}")
                 else:
-                    self.lose(_KIND_OF_KEY.get(place.rsplit("/", 1)[-1], "value"), f"{place}/{key}", "is gone")
+                    self.lose(_of_place(f"{place}/{key}"), f"{place}/{key}", "is gone")
             self.added(place, a, b)
         elif isinstance(a, list) and isinstance(b, list):
             if len(a) > len(b):
