@@ -21,17 +21,24 @@ from cloudbaker.compute.gltf.compress_meshopt import MeshoptOptions, compress_me
 from cloudbaker.compute.gltf.decompress import decode, dequantize
 from cloudbaker.compute.gltf.dedup import dedup
 from cloudbaker.compute.gltf.document import Bytes, Document
+from cloudbaker.compute.gltf.flatten import FlattenOptions, flatten
+from cloudbaker.compute.gltf.instance import Instanced, InstanceOptions, instance
+from cloudbaker.compute.gltf.join import Joined, JoinOptions, join
 from cloudbaker.compute.gltf.losses import compare
 from cloudbaker.compute.gltf.measure import Geometry, Reference, count, measure
 from cloudbaker.compute.gltf.pack import pack
 from cloudbaker.compute.gltf.prune import Reserved, prune, reserve
 from cloudbaker.compute.gltf.quantize_animations import quantize_animations
 from cloudbaker.compute.gltf.references import DRACO, MESHOPT, QUANTIZATION
+from cloudbaker.compute.gltf.reorder import reorder
 from cloudbaker.compute.gltf.resample import resample
 from cloudbaker.compute.gltf.simplify import SimplifyOptions, simplify
+from cloudbaker.compute.gltf.sparsify import sparsify
+from cloudbaker.compute.gltf.tangents import TangentsOptions, tangents
 from cloudbaker.compute.gltf.terse import terse
 from cloudbaker.compute.gltf.textures import encodable_images, replace_images
 from cloudbaker.compute.gltf.weigh import Weigh, weigh
+from cloudbaker.compute.gltf.weld import weld
 from cloudbaker.compute.job import Inputs, JobResult, Params
 from cloudbaker.compute.meshes.draco import DracoOptions
 from cloudbaker.model import Loss, to_json
@@ -40,6 +47,8 @@ _Options = TypeVar("_Options", DracoOptions, MeshoptOptions)
 _Maker = tuple[str, Callable[[], tuple[bytes, str]]]
 """What a candidate is called, and what makes it: its bytes, and a remark."""
 BOTH = "draco+meshopt"
+FEW = 20_000
+"""Triangles up to which plain geometry may be the smallest: only there are the lossless verbs worth their time."""
 
 MAIN = "model.glb"
 WORTH = 0.99
@@ -232,8 +241,8 @@ def _verbs(work: _Work) -> str:
         work.document = work.plain
         work.reference = Reference(work.plain)
     return (
-        f"{lifted} nodes lifted, {drawn.nodes} made instances, {joined.before - joined.after} draw calls saved, tangents "
-        f"of {turned} geometries {mode if mode == 'keep' else mode + 'ped' if mode == 'drop' else mode + 'd'}"
+        f"{lifted} nodes lifted, {drawn.nodes} made instances, {joined.before - joined.after} draw calls saved, "
+        f"tangents: {mode}, {turned} geometries changed"
     )
 
 
@@ -371,7 +380,22 @@ def _smallest(
     return best
 
 
+_LOSSLESS: tuple[tuple[str, Callable[[Document], object]], ...] = (
+    ("weld", weld),
+    ("reorder", reorder),
+    ("sparsify", sparsify),
+)
+
+
 def _plain(work: _Work, document: Document) -> tuple[bytes, str]:
+    """The document as it is, but for what costs nothing: the codecs order and weld for themselves."""
+    wins = work.meshes.get("compression") == "none" or count(document).triangles <= FEW
+    if wins and compression_of(document) == "none":
+        document = document.clone()
+        for name, verb in _LOSSLESS:
+            if work.verbs.get(name):
+                verb(document)
+        prune(document, work.reserved, data_only=True)
     return _pack(work, document), ""
 
 
