@@ -19,6 +19,7 @@ COMMANDS = {
     "diff": ("look", "Show what changed from one model to another."),
     "validate": ("look", "Say whether a file would pass, and why not."),
     "encode": ("encode", "Encode images as GPU textures or web images."),
+    "gltf": ("gltf", "Run one verb on one model: weld, simplify, dedup, unlit …"),
     "scan": ("scan", "Say whether a Godot mod may enter, and why not."),
     "verify": ("verify", "Check the signature and hashes of a version or an exported bundle."),
     "rebake": ("rebake", "Bake again what is stale: recipe, encoder or tool changed."),

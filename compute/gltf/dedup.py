@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cloudbaker.canonical import canonical_json
-from cloudbaker.compute.gltf.document import Document, compression
+from cloudbaker.compute.gltf.document import Document, DocumentError, compression
 from cloudbaker.compute.gltf.prune import FREE, Reserved
 from cloudbaker.compute.gltf.references import Json, pointers, references, unknown_extensions
 from cloudbaker.compute.textures.decode import READABLE, decode_image
@@ -165,6 +165,7 @@ def opaque(document: Document, index: int) -> bool:
     """Whether an accessor or its view carries an extension that may give its bytes a meaning unknown to us."""
     accessor = document.items("accessors")[index]
     view = accessor.get("bufferView")
-    return bool(
-        unknown_extensions(accessor) or (view is not None and unknown_extensions(document.items("bufferViews")[view]))
-    )
+    views = document.items("bufferViews")
+    if view is not None and not 0 <= view < len(views):
+        raise DocumentError(f"/bufferViews/{view}", "does not exist")
+    return bool(unknown_extensions(accessor) or (view is not None and unknown_extensions(views[view])))

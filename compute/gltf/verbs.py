@@ -58,10 +58,10 @@ def _step(name: str) -> Step:
 
 
 def _run(name: str, step: Step, document: Document, *args: Any, **kwargs: Any) -> Any:
-    if VERBS[name].plain and is_packed(document):
-        decode(document)
     reserved = reserve(document)
     before = unused(document)
+    if VERBS[name].plain and is_packed(document):
+        decode(document)
     if "reserved" in inspect.signature(step).parameters and not (args or "reserved" in kwargs):
         kwargs["reserved"] = reserved
     result = step(document, *args, **kwargs)
@@ -119,23 +119,28 @@ def options_of(name: str) -> list[Option]:
 
 
 def call(name: str, document: Document, settings: Mapping[str, Any]) -> Any:
-    """Run a verb with settings by name, as a command line or a job has them. Raises `UsageError` on unknown ones."""
+    """Run a verb with settings by name, as a command line or a job has them. Raises as `arguments` does."""
+    return verb(name)(document, **arguments(name, settings))
+
+
+def arguments(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a verb for settings by name. Raises `UsageError` on unknown or impossible ones."""
     known = {option.name: option for option in options_of(name)}
     if strange := sorted(set(settings) - known.keys()):
         raise UsageError(f"{name} has no option {', '.join(strange)}: it has {', '.join(known) or 'none'}")
     given = {key: tuple(value) if known[key].repeated else value for key, value in settings.items()}
-    arguments: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for parameter in list(inspect.signature(_step(name)).parameters.values())[1:]:
         if parameter.name != "reserved" and is_dataclass(parameter.default):
             kind: Any = type(parameter.default)
             wanted = {f.name: given[f.name] for f in fields(kind) if f.name in given}
             try:
-                arguments[parameter.name] = kind(**{**_values(parameter.default), **wanted})
+                found[parameter.name] = kind(**{**_values(parameter.default), **wanted})
             except ValueError as error:
                 raise UsageError(f"{name}: {error}") from error
         elif parameter.name in given:
-            arguments[parameter.name] = given[parameter.name]
-    return verb(name)(document, **arguments)
+            found[parameter.name] = given[parameter.name]
+    return found
 
 
 def _values(options: Any) -> dict[str, Any]:
