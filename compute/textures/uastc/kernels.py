@@ -28,16 +28,16 @@ import numpy as np
 import numpy.typing as npt
 import warp as wp
 
-from cloudbaker.compute.textures.uastc.tables import LEVELS, MERGED, PAIRS, TRIPLES, partition, unquantized
+from cloudbaker.compute.textures.uastc.tables import ETC1_BIASES, LEVELS, MERGED, PAIRS, TRIPLES, partition, unquantized
 from cloudbaker.errors import KernelsMissing
 from cloudbaker.settings import settings
 
 Level = Literal["fast", "default", "max"]
 
 EFFORTS: dict[Level, tuple[int, ...]] = {
-    "fast": (1, 400, 400, 1, 0, 0),
-    "default": (2, 32, 32, 2, 0, 0),
-    "max": (4, 0, 0, 6, 3, 4),
+    "fast": (1, 400, 400, 1, 0, 0, 0, 0),
+    "default": (2, 32, 32, 2, 0, 0, 0, 0),
+    "max": (4, 0, 0, 6, 3, 4, 1, 3),
 }
 """For each level: rounds of least squares; squared error of a block from which a second plane of weights is tried, and
 from which subsets are; how many patterns of modes 2, 4, 9 and 16 are, of mode 7, of mode 3 (`Effort` in uastc.h)."""
@@ -98,15 +98,15 @@ def _flags() -> str:
 
 
 _FLAGS = _flags()
-wp.set_module_options(
-    {
-        "enable_backward": False,
-        "fuse_fp": False,
-        "block_dim": 1,  # what a launch on the CPU asks for; with another, it would not find the loaded kernel
-        "cpu_compiler_flags": _FLAGS,
-        "extra_build_options": wp.ModuleBuildOptions(extra_cpu_preamble=_SOURCE, extra_cuda_preamble=_SOURCE),
-    }
-)
+MODULE_OPTIONS = {
+    "enable_backward": False,
+    "fuse_fp": False,
+    "block_dim": 1,  # what a launch on the CPU asks for; with another, it would not find the loaded kernel
+    "cpu_compiler_flags": _FLAGS,
+    "extra_build_options": wp.ModuleBuildOptions(extra_cpu_preamble=_SOURCE, extra_cuda_preamble=_SOURCE),
+}
+"""Of any module whose kernels call `uastc.h`."""
+wp.set_module_options(MODULE_OPTIONS)
 
 
 @lru_cache(maxsize=1)
@@ -198,7 +198,8 @@ def byte_table() -> npt.NDArray[np.uint8]:
 
 
 def word_table() -> npt.NDArray[np.int32]:
-    """Masks of subsets: [16][64] of two (the common patterns from 0, mode 7's from 32), [2][16][16] of three."""
+    """Masks of subsets: [16][64] of two (the common patterns from 0, mode 7's from 32), [2][16][16] of three; and the
+    32 biases of ETC1."""
     pairs = np.zeros((16, _LANES), np.int32)
     for lane, seed in enumerate(PAIRS):
         pairs[:, lane] = -partition(seed, 2)
@@ -209,7 +210,11 @@ def word_table() -> npt.NDArray[np.int32]:
         subset = partition(seed, 3)
         triples[0, :, lane] = -(subset == 1).astype(np.int32)
         triples[1, :, lane] = -(subset == 2).astype(np.int32)
-    return np.concatenate([pairs.ravel(), triples.ravel()])
+    biases = [
+        sum((delta + 2) << (6 * half + 2 * channel) for half in range(2) for channel, delta in enumerate(row[half]))
+        for row in ETC1_BIASES
+    ]
+    return np.concatenate([pairs.ravel(), triples.ravel(), np.asarray(biases, np.int32)])
 
 
 @lru_cache(maxsize=8)

@@ -170,3 +170,24 @@ ETC2_ALPHA_MODIFIERS = (
     (-3, -5, -7, -9, 2, 4, 6, 8),
 )
 """*ETC*, "Intensity modifier sets for alpha component"."""
+
+
+def _biases() -> tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...]:
+    one = {2: (0, 0, -1), 5: (0, 1, -1), 6: (0, 2, -1), 7: (0, 0, 1), 11: (0, 1, 1), 15: (0, 2, 1)}
+    one |= {18: (1, 0, -1), 19: (1, 1, -1), 20: (1, 2, -1), 21: (1, 0, 1), 24: (1, 1, 1), 8: (1, 2, 1)}
+    both = {10: (-2, -2), 27: (-1, 0), 28: (1, -1), 29: (0, 1), 30: (0, -1), 31: (1, 0)}
+    rows = []
+    for bias in range(32):
+        if bias in one:
+            half, channel, delta = one[bias]
+            steps = [[delta if (h, c) == (half, channel) else 0 for c in range(3)] for h in range(2)]
+        elif bias in both:
+            steps = [[both[bias][h]] * 3 for h in range(2)]
+        else:
+            steps = [[bias // 3**c % 3 - 1 for c in range(3)]] * 2
+        rows.append(((steps[0][0], steps[0][1], steps[0][2]), (steps[1][0], steps[1][1], steps[1][2])))
+    return tuple(rows)
+
+
+ETC1_BIASES = _biases()
+"""What each value of the hint adds to red, green and blue of the first and of the second half. *UASTC*, "ETC1 bias"."""

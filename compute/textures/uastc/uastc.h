@@ -22,7 +22,7 @@ constexpr int TRIPLE_LANES = 16;
 enum Range { L12, L16, L32, L40, L48, L160, L192, L256, RANGES };
 
 // What a level of effort means; an array of these integers comes from Python (kernels.py, `EFFORTS`).
-enum Effort { ROUNDS, DUAL_FROM, SUBSETS_FROM, PAIR_TRIES, MERGED_TRIES, TRIPLE_TRIES, EFFORTS };
+enum Effort { ROUNDS, DUAL_FROM, SUBSETS_FROM, PAIR_TRIES, MERGED_TRIES, TRIPLE_TRIES, ETC1_ALL, POLISH, EFFORTS };
 
 struct Tables {
   const uint8_t* below;  // [RANGES][256] the largest value of the range that is not above
@@ -30,6 +30,7 @@ struct Tables {
   const uint8_t* index;  // [RANGES][256] how a value of the range is stored
   const int* pairs;      // [N][LANES] -1 where the texel is in the second subset
   const int* triples;    // [2][N][TRIPLE_LANES] -1 where it is in the second / third
+  const int* biases;     // [32] of the ETC1 hint: two bits, delta + 2, for each channel of each half
   const int* effort;
 };
 
@@ -40,6 +41,7 @@ CUDA_CALLABLE inline Tables tables_at(const uint8_t* bytes, const int* words, co
   t.index = bytes + 2 * RANGES * 256;
   t.pairs = words;
   t.triples = words + N * LANES;
+  t.biases = words + N * LANES + 2 * N * TRIPLE_LANES;
   t.effort = effort;
   return t;
 }
@@ -122,67 +124,112 @@ CUDA_CALLABLE inline int unquantize(int q, int bits) {
   return six + (six > 32 ? 1 : 0);
 }
 
+// What an interpolated value should be, in 256ths, so that it decodes to v. Interpolation works on 16 bits, v * 257, and
+// the upper 8 are taken without rounding: between the ends, values come out half a step too low at 0, too high at 255.
+CUDA_CALLABLE inline int wanted(int v) { return 256 * v + ((128 - v) >> 1); }
+
 CUDA_CALLABLE inline int nearest(const Tables& t, int range, float v) {
   const int whole = clamp255(int(v + 0.5f));
   const int below = t.below[range * 256 + whole], above = t.above[range * 256 + whole];
   return float(above) - v < v - float(below) ? above : below;
 }
 
+// The weights that suit the ends `q` best, quantized and as 0 to 64, and the squared error of the block with them.
+template <int NC, int NS, int BITS>
+CUDA_CALLABLE inline int assign(const int* const (&x)[NC], const int (&member)[NS][N], const int (&q)[NS][2][NC],
+                                int (&weight)[N], int (&w)[N]) {
+  constexpr int top = (1 << BITS) - 1;
+  float slope[NS], lane[N];
+  for (int s = 0; s < NS; ++s) {
+    int square = 0;
+    for (int c = 0; c < NC; ++c) square += (q[s][1][c] - q[s][0][c]) * (q[s][1][c] - q[s][0][c]);
+    slope[s] = square > 0 ? float(top) / float(256 * square) : 0.0f;
+  }
+  int low[NC][N], step[NC][N], dot[N];
+  for (int i = 0; i < N; ++i) {
+    dot[i] = 0;
+    lane[i] = slope[0];
+    for (int s = 1; s < NS; ++s) lane[i] = member[s][i] ? slope[s] : lane[i];
+  }
+  for (int c = 0; c < NC; ++c)
+    for (int i = 0; i < N; ++i) {
+      int a = q[0][0][c], d = q[0][1][c] - q[0][0][c];
+      for (int s = 1; s < NS; ++s) {
+        a = member[s][i] ? q[s][0][c] : a;
+        d = member[s][i] ? q[s][1][c] - q[s][0][c] : d;
+      }
+      low[c][i] = a;
+      step[c][i] = d;
+      dot[i] += (wanted(x[c][i]) - 256 * a) * d;
+    }
+  int error = 0;
+  for (int i = 0; i < N; ++i) {
+    int k = int(float(dot[i]) * lane[i] + 0.5f);
+    k = k < 0 ? 0 : k > top ? top : k;
+    weight[i] = k;
+    w[i] = unquantize(k, BITS);
+  }
+  for (int c = 0; c < NC; ++c)
+    for (int i = 0; i < N; ++i) {
+      const int e = ((257 * (low[c][i] * 64 + step[c][i] * w[i]) + 32) >> 14) - x[c][i];
+      error += e * e;
+    }
+  return error;
+}
+
+template <int NC, int NS>
+CUDA_CALLABLE inline void improve(Fit<NC, NS>& best, int error, const int (&q)[NS][2][NC], const int (&weight)[N]) {
+  if (error >= best.error) return;
+  best.error = error;
+  for (int s = 0; s < NS; ++s)
+    for (int e = 0; e < 2; ++e)
+      for (int c = 0; c < NC; ++c) best.ends[s][e][c] = q[s][e][c];
+  for (int i = 0; i < N; ++i) best.weight[i] = weight[i];
+}
+
+// Moves one channel of one end by one step of the range as long as that makes the error smaller, `rounds` times over.
+template <int NC, int NS, int BITS>
+CUDA_CALLABLE inline void polish(const int* const (&x)[NC], const int (&member)[NS][N], int range, int rounds,
+                                 const Tables& t, Fit<NC, NS>& best) {
+  int q[NS][2][NC], weight[N], w[N];
+  for (int s = 0; s < NS; ++s)
+    for (int e = 0; e < 2; ++e)
+      for (int c = 0; c < NC; ++c) q[s][e][c] = best.ends[s][e][c];
+  for (int round = 0; round < rounds && best.error; ++round) {
+    const int before = best.error;
+    for (int s = 0; s < NS; ++s)
+      for (int e = 0; e < 2; ++e)
+        for (int c = 0; c < NC; ++c)
+          for (int up = 0; up < 2; ++up) {
+            const int v = q[s][e][c];
+            if (v == (up ? 255 : 0)) continue;
+            q[s][e][c] = up ? t.above[range * 256 + v + 1] : t.below[range * 256 + v - 1];
+            const int error = assign<NC, NS, BITS>(x, member, q, weight, w);
+            if (error < best.error) {
+              improve<NC, NS>(best, error, q, weight);
+              break;
+            }
+            q[s][e][c] = v;
+          }
+    if (best.error == before) return;
+  }
+}
+
 // Quantizes `ends`, assigns weights, solves for better ends by least squares, and so on for `rounds`; keeps in `best`
 // what has the smallest error, if that is smaller than best.error.
 template <int NC, int NS, int BITS>
 CUDA_CALLABLE inline void refine(const int* const (&x)[NC], const int (&member)[NS][N], float (&ends)[NS][2][NC],
-                                 int range, int rounds, const Tables& t, Fit<NC, NS>& best) {
-  constexpr int top = (1 << BITS) - 1;
-  int q[NS][2][NC];
+                                 int range, const Tables& t, Fit<NC, NS>& best) {
+  const int limit = best.error, rounds = t.effort[ROUNDS];
+  int q[NS][2][NC], weight[N], w[N];
+  best.error = 1 << 30;
   for (int s = 0; s < NS; ++s)
     for (int e = 0; e < 2; ++e)
       for (int c = 0; c < NC; ++c) q[s][e][c] = nearest(t, range, ends[s][e][c]);
   for (int round = 0;; ++round) {
-    float slope[NS];
-    for (int s = 0; s < NS; ++s) {
-      int square = 0;
-      for (int c = 0; c < NC; ++c) square += (q[s][1][c] - q[s][0][c]) * (q[s][1][c] - q[s][0][c]);
-      slope[s] = square > 0 ? float(top) / float(square) : 0.0f;
-    }
-    int low[NC][N], step[NC][N], weight[N], w[N], dot[N];
-    float lane[N];
-    for (int i = 0; i < N; ++i) {
-      dot[i] = 0;
-      lane[i] = slope[0];
-      for (int s = 1; s < NS; ++s) lane[i] = member[s][i] ? slope[s] : lane[i];
-    }
-    for (int c = 0; c < NC; ++c)
-      for (int i = 0; i < N; ++i) {
-        int a = q[0][0][c], d = q[0][1][c] - q[0][0][c];
-        for (int s = 1; s < NS; ++s) {
-          a = member[s][i] ? q[s][0][c] : a;
-          d = member[s][i] ? q[s][1][c] - q[s][0][c] : d;
-        }
-        low[c][i] = a;
-        step[c][i] = d;
-        dot[i] += (x[c][i] - a) * d;
-      }
-    int error = 0;
-    for (int i = 0; i < N; ++i) {
-      int k = int(float(dot[i]) * lane[i] + 0.5f);
-      k = k < 0 ? 0 : k > top ? top : k;
-      weight[i] = k;
-      w[i] = unquantize(k, BITS);
-    }
-    for (int c = 0; c < NC; ++c)
-      for (int i = 0; i < N; ++i) {
-        const int e = ((257 * (low[c][i] * 64 + step[c][i] * w[i]) + 32) >> 14) - x[c][i];
-        error += e * e;
-      }
-    if (error < best.error) {
-      best.error = error;
-      for (int s = 0; s < NS; ++s)
-        for (int e = 0; e < 2; ++e)
-          for (int c = 0; c < NC; ++c) best.ends[s][e][c] = q[s][e][c];
-      for (int i = 0; i < N; ++i) best.weight[i] = weight[i];
-    }
-    if (round + 1 >= rounds || error == 0) return;
+    const int error = assign<NC, NS, BITS>(x, member, q, weight, w);
+    improve<NC, NS>(best, error, q, weight);
+    if (round + 1 >= rounds || error == 0) break;
     // The ends that these weights want, and of the values around them the pair with the least error: they are chosen
     // together, since one can make up for the rounding of the other.
     bool moved = false;
@@ -201,10 +248,11 @@ CUDA_CALLABLE inline void refine(const int* const (&x)[NC], const int (&member)[
       for (int c = 0; c < NC; ++c) {
         int xa = 0, xb = 0;
         for (int i = 0; i < N; ++i) {
-          xb += x[c][i] * (w[i] & member[s][i]);
-          xa += x[c][i] * ((64 - w[i]) & member[s][i]);
+          const int v = w[i] == 0 || w[i] == 64 ? 256 * x[c][i] : wanted(x[c][i]);
+          xb += v * (w[i] & member[s][i]);
+          xa += v * ((64 - w[i]) & member[s][i]);
         }
-        const float fxa = float(xa), fxb = float(xb);
+        const float fxa = float(xa) / 256.0f, fxb = float(xb) / 256.0f;
         const int a = clamp255(int((fxa * fbb - fxb * fab) * over + 0.5f));
         const int b = clamp255(int((fxb * faa - fxa * fab) * over + 0.5f));
         float least_cost = 1.0e30f;
@@ -224,8 +272,9 @@ CUDA_CALLABLE inline void refine(const int* const (&x)[NC], const int (&member)[
         q[s][1][c] = pb;
       }
     }
-    if (!moved) return;
+    if (!moved) break;
   }
+  if (t.effort[POLISH] && best.error < limit + (limit >> 2)) polish<NC, NS, BITS>(x, member, range, t.effort[POLISH], t, best);
 }
 
 // --- the best block so far ----------------------------------------------------------------------------------------
@@ -257,7 +306,7 @@ CUDA_CALLABLE inline void try_single(const int* const (&x)[NC], const float (&en
     for (int c = 0; c < NC; ++c) from[0][e][c] = ends[e][c];
   Fit<NC, 1> fit;
   fit.error = block.error;
-  refine<NC, 1, BITS>(x, all, from, range, t.effort[ROUNDS], t, fit);
+  refine<NC, 1, BITS>(x, all, from, range, t, fit);
   if (fit.error < block.error) keep<NC, 1>(block, fit, mode, 0);
 }
 
@@ -275,12 +324,12 @@ CUDA_CALLABLE inline void try_dual(const int* const (&x)[NC], int second, int mo
   Fit<1, 1> b;
   b.error = block.error;
   line<1>(one, all[0], single[0]);
-  refine<1, 1, BITS>(one, all, single, range, t.effort[ROUNDS], t, b);
+  refine<1, 1, BITS>(one, all, single, range, t, b);
   if (b.error >= block.error) return;
   Fit<NC - 1, 1> a;
   a.error = block.error - b.error;
   line<NC - 1>(rest, all[0], ends[0]);
-  refine<NC - 1, 1, BITS>(rest, all, ends, range, t.effort[ROUNDS], t, a);
+  refine<NC - 1, 1, BITS>(rest, all, ends, range, t, a);
   if (a.error + b.error >= block.error) return;
   block.error = a.error + b.error;
   block.mode = mode;
@@ -319,7 +368,7 @@ CUDA_CALLABLE inline void try_subsets(const int* const (&x)[NC], const int (&mem
       for (int c = 0; c < NC; ++c) ends[s][e][c] = lines[s][e][c];
   Fit<NC, NS> fit;
   fit.error = block.error;
-  refine<NC, NS, BITS>(x, member, ends, range, t.effort[ROUNDS], t, fit);
+  refine<NC, NS, BITS>(x, member, ends, range, t, fit);
   if (fit.error < block.error) keep<NC, NS>(block, fit, mode, pattern);
 }
 
@@ -615,10 +664,10 @@ struct Writer {
 // --- ETC hints ----------------------------------------------------------------------------------------------------
 
 struct Etc1 {
-  int flip, diff, table[2], bias;
+  int error, way, table[2], bias;
 };
 
-constexpr int NEUTRAL_BIAS = 13;  // base-3 digits 1, 1, 1, each less one
+constexpr int NEUTRAL_BIAS = 13;
 
 CUDA_CALLABLE inline int etc1_small(int table) {
   return table == 0 ? 2 : table == 1 ? 5 : table == 2 ? 9 : table == 3 ? 13 : table == 4 ? 18 : table == 5 ? 24 : table == 6 ? 33 : 47;
@@ -627,68 +676,128 @@ CUDA_CALLABLE inline int etc1_large(int table) {
   return table == 0 ? 8 : table == 1 ? 17 : table == 2 ? 29 : table == 3 ? 42 : table == 4 ? 60 : table == 5 ? 80 : table == 6 ? 106 : 183;
 }
 
-CUDA_CALLABLE inline Etc1 etc1_hints(const int* const (&x)[3], bool biased) {
-  Etc1 best;
-  int least_error = 2147483647;
-  for (int flip = 0; flip < 2; ++flip) {
-    int half[N], base[2][2][3];  // [individual or differential][half][channel], as 8 bits
-    for (int i = 0; i < N; ++i) half[i] = flip ? -(i >> 3 & 1) : -(i >> 1 & 1);
-    int five[2][3];
-    for (int h = 0; h < 2; ++h)
-      for (int c = 0; c < 3; ++c) {
-        int sum = 0;
-        for (int i = 0; i < N; ++i) sum += x[c][i] & (h ? half[i] : ~half[i]);
-        int b5 = (sum * 31 + 1020) / 2040, b4 = (sum * 15 + 1020) / 2040;
-        if (biased) {  // the neutral bias moves the two ends of the range inwards
-          b5 = b5 == 0 ? 1 : b5 == 31 ? 30 : b5;
-          b4 = b4 == 0 ? 1 : b4 == 15 ? 14 : b4;
-        }
-        five[h][c] = b5;
-        base[0][h][c] = b4 * 17;
-      }
-    for (int c = 0; c < 3; ++c) {
-      int delta = five[1][c] - five[0][c];
-      delta = delta < -4 ? -4 : delta > 3 ? 3 : delta;
-      five[1][c] = five[0][c] + delta;
-      for (int h = 0; h < 2; ++h) base[1][h][c] = five[h][c] << 3 | five[h][c] >> 2;
+// A base colour's channel after a bias of -2 to 1, as the transcoder computes it: it never stays at an end of the range
+// by itself, nor leaves it.
+CUDA_CALLABLE inline int etc1_biased(int v, int delta, int limit) {
+  if (v == 0) return delta == -2 ? 3 : delta + 1;
+  if (v == limit) return v + delta - 1;
+  return v + delta < 0 || v + delta > limit ? v - delta : v + delta;
+}
+
+CUDA_CALLABLE inline int etc1_expand(int v, int diff) { return diff ? v << 3 | v >> 2 : v * 17; }
+
+// The best table of each half for two base colours, by the sum of squared errors (without clamping to 0 and 255);
+// `modifier` is what is then added to each texel.
+CUDA_CALLABLE inline int etc1_tables(const int* const (&x)[3], const int (&half)[N], const int (&base)[2][3],
+                                     int (&table)[2], int (&modifier)[N]) {
+  int offset[N], size[N], square = 0, gain[2] = {1 << 30, 1 << 30};
+  for (int i = 0; i < N; ++i) offset[i] = 0;
+  for (int c = 0; c < 3; ++c)
+    for (int i = 0; i < N; ++i) {
+      const int d = x[c][i] - (half[i] ? base[1][c] : base[0][c]);
+      offset[i] += d;
+      square += d * d;
     }
-    for (int diff = 0; diff < 2; ++diff) {
-      int offset[N], square = 0;
-      for (int i = 0; i < N; ++i) offset[i] = 0;
-      for (int c = 0; c < 3; ++c)
-        for (int i = 0; i < N; ++i) {
-          const int d = x[c][i] - (half[i] ? base[diff][1][c] : base[diff][0][c]);
-          offset[i] += d;
-          square += d * d;
-        }
-      for (int i = 0; i < N; ++i) offset[i] = offset[i] < 0 ? -offset[i] : offset[i];
-      int table[2] = {0, 0}, gain[2] = {1 << 30, 1 << 30};
-      for (int k = 0; k < 8; ++k) {
-        const int a = etc1_small(k), b = etc1_large(k);
-        int whole = 0, second = 0;
-        for (int i = 0; i < N; ++i) {
-          const int ea = 3 * a * a - 2 * a * offset[i], eb = 3 * b * b - 2 * b * offset[i];
-          const int e = ea < eb ? ea : eb;
-          whole += e;
-          second += e & half[i];
-        }
-        if (whole - second < gain[0]) {
-          gain[0] = whole - second;
-          table[0] = k;
-        }
-        if (second < gain[1]) {
-          gain[1] = second;
-          table[1] = k;
-        }
-      }
-      const int error = square + gain[0] + gain[1];
-      if (error < least_error) {
-        least_error = error;
-        best = {flip, diff, {table[0], table[1]}, NEUTRAL_BIAS};
-      }
+  for (int i = 0; i < N; ++i) size[i] = offset[i] < 0 ? -offset[i] : offset[i];
+  for (int k = 0; k < 8; ++k) {
+    const int a = etc1_small(k), b = etc1_large(k);
+    int whole = 0, second = 0;
+    for (int i = 0; i < N; ++i) {
+      const int ea = 3 * a * a - 2 * a * size[i], eb = 3 * b * b - 2 * b * size[i];
+      const int e = ea < eb ? ea : eb;
+      whole += e;
+      second += e & half[i];
+    }
+    if (whole - second < gain[0]) {
+      gain[0] = whole - second;
+      table[0] = k;
+    }
+    if (second < gain[1]) {
+      gain[1] = second;
+      table[1] = k;
     }
   }
-  return best;
+  const int a0 = etc1_small(table[0]), b0 = etc1_large(table[0]), a1 = etc1_small(table[1]), b1 = etc1_large(table[1]);
+  for (int i = 0; i < N; ++i) {
+    const int a = half[i] ? a1 : a0, b = half[i] ? b1 : b0;
+    const int m = 3 * b * b - 2 * b * size[i] < 3 * a * a - 2 * a * size[i] ? b : a;
+    modifier[i] = offset[i] < 0 ? -m : m;
+  }
+  return square + gain[0] + gain[1];
+}
+
+// One of the four ways to halve a block (`way` & 1: upper and lower) and to store base colours (`way` & 2: 5 bits and a
+// small difference, else 4 bits each). The transcoder takes the mean of each half as its base colour, and changes it
+// by the bias, one of 32 combinations of small steps; `search`: find one, else the neutral.
+CUDA_CALLABLE inline Etc1 etc1_way(const int* const (&x)[3], int way, bool biased, bool search, const Tables& t) {
+  const int flip = way & 1, diff = way >> 1, limit = diff ? 31 : 15;
+  int half[N], mean[2][3], base[2][3], modifier[N];
+  for (int i = 0; i < N; ++i) half[i] = flip ? -(i >> 3 & 1) : -(i >> 1 & 1);
+  for (int c = 0; c < 3; ++c) {
+    int sum = 0, second = 0;
+    for (int i = 0; i < N; ++i) {
+      sum += x[c][i];
+      second += x[c][i] & half[i];
+    }
+    mean[0][c] = ((sum - second) * limit + 1020) / 2040;
+    mean[1][c] = (second * limit + 1020) / 2040;
+    const int a = biased ? etc1_biased(mean[0][c], 0, limit) : mean[0][c];
+    int b = biased ? etc1_biased(mean[1][c], 0, limit) : mean[1][c];
+    if (diff) b = a + (b - a < -4 ? -4 : b - a > 3 ? 3 : b - a);
+    base[0][c] = etc1_expand(a, diff);
+    base[1][c] = etc1_expand(b, diff);
+  }
+  Etc1 best = {0, way, {0, 0}, NEUTRAL_BIAS};
+  best.error = etc1_tables(x, half, base, best.table, modifier);
+  if (!biased || !search) return best;
+  // With the modifiers as they are, a base costs 8 b^2 - 2 b sum(x - modifier) in each half and channel.
+  int value[2][3][4], cost[2][3][4];
+  for (int c = 0; c < 3; ++c) {
+    int sum = 0, second = 0;
+    for (int i = 0; i < N; ++i) {
+      const int v = x[c][i] - modifier[i];
+      sum += v;
+      second += v & half[i];
+    }
+    for (int h = 0; h < 2; ++h)
+      for (int d = 0; d < 4; ++d) {
+        value[h][c][d] = etc1_biased(mean[h][c], d - 2, limit);
+        const int b = etc1_expand(value[h][c][d], diff);
+        cost[h][c][d] = 8 * b * b - 2 * b * (h ? second : sum - second);
+      }
+  }
+  int least_cost = 2147483647;
+  Etc1 found = best;
+  for (int k = 0; k < 32; ++k) {
+    int total = 0;
+    bool fits = true;
+    for (int c = 0; c < 3; ++c) {
+      const int a = t.biases[k] >> (2 * c) & 3, b = t.biases[k] >> (6 + 2 * c) & 3;
+      const int step = value[1][c][b] - value[0][c][a];
+      fits = fits && (!diff || (step >= -4 && step <= 3));
+      total += cost[0][c][a] + cost[1][c][b];
+    }
+    if (fits && total < least_cost) {
+      least_cost = total;
+      found.bias = k;
+    }
+  }
+  if (found.bias == NEUTRAL_BIAS) return best;
+  for (int h = 0; h < 2; ++h)
+    for (int c = 0; c < 3; ++c) base[h][c] = etc1_expand(value[h][c][t.biases[found.bias] >> (6 * h + 2 * c) & 3], diff);
+  found.error = etc1_tables(x, half, base, found.table, modifier);
+  return found.error < best.error ? found : best;
+}
+
+// What turns the block into the best ETC1 block: the best way with the neutral bias, or all ways with all biases.
+CUDA_CALLABLE inline Etc1 etc1_hints(const int* const (&x)[3], bool biased, const Tables& t) {
+  const bool all = t.effort[ETC1_ALL] != 0;
+  Etc1 best = etc1_way(x, 0, biased, all, t);
+  for (int way = 1; way < 4; ++way) {
+    const Etc1 found = etc1_way(x, way, biased, all, t);
+    if (found.error < best.error) best = found;
+  }
+  return biased && !all ? etc1_way(x, best.way, biased, true, t) : best;
 }
 
 CUDA_CALLABLE inline int eac_modifier(int table, int k) {
@@ -802,9 +911,9 @@ CUDA_CALLABLE inline Writer pack(Block& block, const int* const (&rgb)[3], const
   Writer out = {0, 0, 0};
   out.put(row.code, row.code_bits);
   out.put(0, row.bc1_hints);
-  const Etc1 etc1 = etc1_hints(rgb, row.bias != 0);
-  out.put(etc1.flip, 1);
-  out.put(etc1.diff, 1);
+  const Etc1 etc1 = etc1_hints(rgb, row.bias != 0, t);
+  out.put(etc1.way & 1, 1);
+  out.put(etc1.way >> 1, 1);
   out.put(etc1.table[0], 3);
   out.put(etc1.table[1], 3);
   if (row.bias) out.put(etc1.bias, 5);
