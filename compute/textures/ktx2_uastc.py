@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextvars import ContextVar
+
 import numpy as np
 
 from cloudbaker.compute.textures.ktx2 import write_ktx2
@@ -12,13 +15,8 @@ from cloudbaker.compute.textures.options import Candidate, EncodeOptions, Source
 
 def encode_ktx2_uastc(pixels: Pixels, options: EncodeOptions, source: Source) -> Candidate:
     """A KTX2 of UASTC 4×4 with Zstandard. Measured on its largest level, as Binomial's transcoder decodes it."""
-    from cloudbaker.compute.textures.uastc import encode_uastc  # its kernels take time to load
-
     height, width, channels = pixels.shape
-    levels = [pixels]
-    if options.mips:
-        levels = mip_chain(pixels, slot_class=options.slot_class, alpha_coverage=options.alpha_coverage)
-    blocks = [encode_uastc(with_alpha(level), level=options.level, srgb=options.is_srgb) for level in levels]
+    blocks = block_maker.get()(pixels, options)
     data = write_ktx2(
         blocks,
         width,
@@ -31,7 +29,26 @@ def encode_ktx2_uastc(pixels: Pixels, options: EncodeOptions, source: Source) ->
     decoded = transcoded(data)[..., :channels]
     quality, normal = judged(pixels, decoded, options.slot_class)
     how = f"UASTC, level {options.level}"
-    return Candidate(data, "image/ktx2", quality, how, normal, sum(map(len, blocks)), len(levels))
+    return Candidate(data, "image/ktx2", quality, how, normal, sum(map(len, blocks)), len(blocks))
+
+
+def mip_levels(pixels: Pixels, options: EncodeOptions) -> list[Pixels]:
+    """(h, w, 4) pixels of each level that the file shall have, the largest first."""
+    levels = [pixels]
+    if options.mips:
+        levels = mip_chain(pixels, slot_class=options.slot_class, alpha_coverage=options.alpha_coverage)
+    return [with_alpha(level) for level in levels]
+
+
+def cpu_blocks(pixels: Pixels, options: EncodeOptions) -> list[bytes]:
+    """UASTC blocks of each level, made here."""
+    from cloudbaker.compute.textures.uastc import encode_uastc  # its kernels take time to load
+
+    return [encode_uastc(level, level=options.level, srgb=options.is_srgb) for level in mip_levels(pixels, options)]
+
+
+block_maker: ContextVar[Callable[[Pixels, EncodeOptions], list[bytes]]] = ContextVar("block_maker", default=cpu_blocks)
+"""Who makes the blocks; `handover` lets a GPU do it."""
 
 
 def with_alpha(pixels: Pixels) -> Pixels:
