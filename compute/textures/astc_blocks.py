@@ -47,25 +47,25 @@ def encode_astc(
     slot_class: SlotClass,
     block: Block = 4,
     quality: float = QUALITY["default"],
+    srgb: bool | None = None,
     z_counts: bool = True,
 ) -> list[bytes]:
     """ASTC blocks, row by row, of each of some (h, w, 3 or 4) 8-bit images: a texture and its mipmaps.
 
-    ``color`` is encoded for sRGB decoding, which is worth 1 dB. Without `z_counts` the third channel of a normal map
-    is left to chance, for engines that compute z from x and y.
+    ``color`` is encoded for sRGB decoding unless `srgb` says otherwise, which is worth 1 dB. Without `z_counts` the
+    third channel of a normal map is left to chance, for engines that compute z from x and y.
     """
     import astc_encoder as astc
 
-    profile = astc.ASTCProfile.LDR_SRGB if slot_class == "color" else astc.ASTCProfile.LDR
+    decoded_as_srgb = slot_class == "color" if srgb is None else srgb
+    profile = astc.ASTCProfile.LDR_SRGB if decoded_as_srgb else astc.ASTCProfile.LDR
     config = astc.ASTCConfig(profile, block, block, 1, quality)
     if slot_class == "normal" and not z_counts:
         config.cw_b_weight = 0
     return _compress(config, [_four(pixels, 255) for pixels in levels], astc.ASTCType.U8)
 
 
-def encode_astc_hdr(
-    levels: Sequence[Halves], *, block: Block = 4, quality: float = QUALITY["default"]
-) -> list[bytes]:
+def encode_astc_hdr(levels: Sequence[Halves], *, block: Block = 4, quality: float = QUALITY["default"]) -> list[bytes]:
     """ASTC HDR blocks of (h, w, 3) half floats: linear light, finite and not negative. The alpha they decode to is 1.
 
     Raises ValueError where there is something else among them: what astcenc makes of a NaN is anybody's guess.

@@ -14,6 +14,7 @@ from cloudbaker.compute.job import Inputs, JobResult, Params
 from cloudbaker.compute.textures.decode import READABLE, ImageError, checked_header, decode_image
 from cloudbaker.compute.textures.headers import ImageHeader
 from cloudbaker.compute.textures.options import EncodeOptions, Source
+from cloudbaker.compute.textures.orientation import upright
 from cloudbaker.compute.textures.prepare import fitted, scale
 from cloudbaker.compute.textures.search import Found, Goal, search, shortfall
 from cloudbaker.model import Finding, Severity, to_json
@@ -75,7 +76,8 @@ def convert_job(inputs: Inputs, params: Params) -> JobResult:
 
 
 def convert_image(data: bytes | bytearray | memoryview, options: EncodeOptions, goal: Goal) -> Converted:
-    """Decode, scale to what the format wants, and store in ``options.format`` as cheaply as `goal` allows.
+    """Decode, turn as EXIF says, scale to what the format wants, and store in ``options.format`` as cheaply as `goal`
+    allows.
 
     Raises ImageError: not an image, more pixels than ``options.max_pixels`` (from the header), damaged, or nothing that
     the format can hold.
@@ -83,9 +85,10 @@ def convert_image(data: bytes | bytearray | memoryview, options: EncodeOptions, 
     header = checked_header(data, options.max_pixels)
     if header.mime not in READABLE:
         raise ImageError("image.unsupported", f"{header.mime} is not decoded here", "give a PNG, JPEG or WebP")
-    pixels = decode_image(data, header)
-    width, height = fitted(header.width, header.height, options.max_size)
-    if (width, height) != (header.width, header.height):
+    pixels = upright(decode_image(data, header), data)
+    source_height, source_width, _ = pixels.shape
+    width, height = fitted(source_width, source_height, options.max_size)
+    if (width, height) != (source_width, source_height):
         pixels = scale(pixels, width, height, options.slot_class)
     return Converted(header, width, height, search(pixels, options, Source(header, len(data)), goal))
 

@@ -47,8 +47,8 @@ def checked_header(data: bytes | bytearray | memoryview, max_pixels: int) -> Ima
 def decode_image(data: bytes | bytearray | memoryview, header: ImageHeader) -> Pixels:
     """The pixels of a PNG, JPEG or WebP as glTF defines them: (h, w, 3), or (h, w, 4) where alpha is not all opaque.
 
-    16-bit channels become 8-bit (as in every browser), grey becomes RGB, CMYK is converted. Only the first frame
-    counts. Raises ImageError.
+    16-bit channels are rounded to 8-bit, grey becomes RGB, CMYK is converted. Only the first frame counts. Raises
+    ImageError.
     """
     raw = bytes(data)
     if header.mime == "image/png":
@@ -62,8 +62,10 @@ def decode_image(data: bytes | bytearray | memoryview, header: ImageHeader) -> P
             with Image.open(io.BytesIO(raw), formats=[READABLE[header.mime]]) as image:
                 if image.size != (header.width, header.height):
                     raise ValueError(f"header and image differ: {image.size}")
+                if header.bit_depth == 16 and image.mode in ("RGB", "RGBA"):
+                    return _opaque_dropped(_sixteen_bit(image, raw))
                 image.load()  # verify() accepts a truncated JPEG
-                return _opaque_dropped(_eight_bit(image))
+                return _opaque_dropped(_eight_bit(image, header.bit_depth))
     except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error, MemoryError …
         raise ImageError(
             "image.damaged",
@@ -74,17 +76,47 @@ def decode_image(data: bytes | bytearray | memoryview, header: ImageHeader) -> P
         Image.MAX_IMAGE_PIXELS = allowed
 
 
-def _eight_bit(image: Image.Image) -> Pixels:
-    """RGB or RGBA of any of Pillow's modes that PNG, JPEG and WebP come in."""
+def _eight_bit(image: Image.Image, bit_depth: int) -> Pixels:
+    """RGB or RGBA of any of Pillow's modes that PNG, JPEG and WebP come in, `image` being loaded."""
     transparent = image.info.get("transparency")
     if image.mode.startswith("I"):  # 16-bit grey, which convert("L") would clip at 255
         wide = np.asarray(image).astype(np.uint32)
         grey = ((wide * 255 + 32767) // 65535).astype(np.uint8)
         alpha = np.where(wide == transparent, 0, 255).astype(np.uint8) if isinstance(transparent, int) else None
         return np.stack([grey] * 3 + ([] if alpha is None else [alpha]), axis=-1)
+    if image.mode == "L" and isinstance(transparent, int):
+        # Pillow spreads grey of 2 and 4 bits over 0 to 255, but not the grey that is transparent.
+        grey = np.asarray(image)
+        key = transparent * (255 // ((1 << bit_depth) - 1))
+        return np.stack([grey, grey, grey, np.where(grey == key, 0, 255).astype(np.uint8)], axis=-1)
     has_alpha = transparent is not None or image.mode in ("RGBA", "LA", "PA", "La", "RGBa")
     # ascontiguousarray: the image is closed after this.
     return np.ascontiguousarray(np.asarray(image.convert("RGBA" if has_alpha else "RGB")))
+
+
+def _sixteen_bit(image: Image.Image, raw: bytes) -> Pixels:
+    """A PNG of 16 bits a channel, not loaded yet, rounded to 8.
+
+    Pillow keeps the upper byte alone: half a step too dark on average, and one transparent colour is then looked for
+    among bytes. As if the file were little-endian, it keeps the lower one.
+    """
+    transparent = image.info.get("transparency")
+    rawmode = str(image.tile[0].args)
+    if rawmode not in ("RGB;16B", "RGBA;16B"):  # grey with alpha: only the upper byte can be had
+        image.load()
+        return _eight_bit(image, 16)
+    upper = np.array(image)
+    with Image.open(io.BytesIO(raw), formats=["PNG"]) as second:
+        second.tile = [tile._replace(args=rawmode.replace("16B", "16L")) for tile in second.tile]
+        lower = np.array(second)
+    # round(v / 257) with v = 256 · upper + lower = 257 · upper + (lower - upper)
+    off = lower.astype(np.int16) - upper
+    out = upper + (off > 128).astype(np.uint8) - (off < -128).astype(np.uint8)
+    if isinstance(transparent, tuple) and upper.shape[2] == 3:
+        key = np.array(transparent, np.uint16)
+        clear = ((upper == key >> 8) & (lower == (key & 255))).all(axis=-1)
+        out = np.dstack([out, np.where(clear, 0, 255).astype(np.uint8)])
+    return np.ascontiguousarray(out, np.uint8)
 
 
 def _opaque_dropped(pixels: Pixels) -> Pixels:

@@ -17,11 +17,12 @@ from cloudbaker.compute.textures.options import Candidate, EncodeOptions, Encode
 def _ktx2(block: Block) -> Encoder:
     def encode(pixels: Pixels, options: EncodeOptions, source: Source) -> Candidate:
         """KTX2 of ASTC blocks, Zstandard on top."""
-        levels = mip_chain(pixels, slot_class=options.slot_class) if options.mips else [pixels]
-        blocks = encode_astc(levels, slot_class=options.slot_class, block=block, quality=QUALITY[options.level])
+        levels = [pixels]
+        if options.mips:
+            levels = mip_chain(pixels, slot_class=options.slot_class, alpha_coverage=options.alpha_coverage)
+        blocks = _blocks(levels, block, options)
         height, width, _ = pixels.shape
-        srgb = options.slot_class == "color"
-        data = write_ktx2(blocks, width, height, codec=f"astc-{block}x{block}", srgb=srgb)
+        data = write_ktx2(blocks, width, height, codec=f"astc-{block}x{block}", srgb=options.is_srgb)
         return _candidate(pixels, data, "image/ktx2", blocks, block, options)
 
     return encode
@@ -30,18 +31,23 @@ def _ktx2(block: Block) -> Encoder:
 def _plain(block: Block) -> Encoder:
     def encode(pixels: Pixels, options: EncodeOptions, source: Source) -> Candidate:
         """An ``.astc`` file: one level, as it is."""
-        blocks = encode_astc([pixels], slot_class=options.slot_class, block=block, quality=QUALITY[options.level])
+        blocks = _blocks([pixels], block, options)
         data = write_astc(blocks[0], pixels.shape[1], pixels.shape[0], block=block)
         return _candidate(pixels, data, "image/x-astc", blocks, block, options)
 
     return encode
 
 
+def _blocks(levels: list[Pixels], block: Block, options: EncodeOptions) -> list[bytes]:
+    quality = QUALITY[options.level]
+    return encode_astc(levels, slot_class=options.slot_class, block=block, quality=quality, srgb=options.is_srgb)
+
+
 def _candidate(
     pixels: Pixels, data: bytes, mime: str, blocks: list[bytes], block: Block, options: EncodeOptions
 ) -> Candidate:
     height, width, channels = pixels.shape
-    decoded = decode_astc(blocks[0], width, height, block=block, srgb=options.slot_class == "color")
+    decoded = decode_astc(blocks[0], width, height, block=block, srgb=options.is_srgb)
     quality, normal = judged(pixels, decoded[..., :channels], options.slot_class)
     how = f"ASTC {block} × {block}, {options.level}"
     return Candidate(data, mime, quality, how, normal, gpu_bytes=sum(map(len, blocks)), levels=len(blocks))
