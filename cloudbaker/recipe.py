@@ -45,7 +45,7 @@ class Meshes(_Part):
 
 
 class Verbs(_Part):
-    """What else is done to geometry and nodes (docs/gltf.md). On by default is what loses nothing."""
+    """What else is done to geometry, nodes and materials (docs/gltf.md). On by default is what loses nothing."""
 
     weld: bool = True
     """Join vertices that are equal in everything."""
@@ -63,6 +63,15 @@ class Verbs(_Part):
     """One draw call for primitives and nodes with the same material; they can't be picked one by one any more."""
     keep_named: bool = True
     """The three above leave alone what has a name."""
+    metal_rough: Literal["keep", "specular", "metallic"] = "specular"
+    """Of specular-glossiness materials, which three.js does not know any more: the same look by KHR_materials_specular,
+    or an approximation by core glTF alone."""
+    merge_textures: bool = False
+    """Occlusion and metallic-roughness in one image, where they have the same size."""
+    split_textures: bool = False
+    """The other way round."""
+    unlit: bool = False
+    """Materials show their colour without light."""
 
 
 class Lod(_Part):

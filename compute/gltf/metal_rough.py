@@ -22,8 +22,7 @@ import numpy.typing as npt
 
 from cloudbaker.compute.gltf.document import Document
 from cloudbaker.compute.gltf.pixels import ImageFormat, TextureWork, Unreadable, placement, same_size
-from cloudbaker.compute.gltf.references import Json, pointers
-from cloudbaker.compute.gltf.unlit import SPEC_GLOSS
+from cloudbaker.compute.gltf.references import SPEC_GLOSS, Json, pointers
 from cloudbaker.compute.textures.measure import Pixels
 
 Floats = npt.NDArray[np.float64]

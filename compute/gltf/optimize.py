@@ -51,6 +51,9 @@ FEW = 20_000
 """Triangles up to which plain geometry may be the smallest: only there are the lossless verbs worth their time."""
 
 MAIN = "model.glb"
+SOURCE = "source.glb"
+"""The model as it came, where verbs have changed its materials before (`materials.materials_job`): what losses are
+counted from."""
 WORTH = 0.99
 """A candidate that is less than 1 % smaller than one that changed less is not worth the change."""
 WORTH_AGAIN = 0.95
@@ -292,8 +295,9 @@ def _compress_levels(work: _Work) -> str:
 
 def _compare(work: _Work) -> str:
     """Hold every file against the input, from its bytes, and list what is missing."""
+    source = Document.from_glb(work.inputs[SOURCE]) if SOURCE in work.inputs else work.source
     for variant in work.variants:
-        lost = compare(work.source, Document.from_glb(variant.data))
+        lost = compare(source, Document.from_glb(variant.data))
         if variant.name != MAIN:
             common = set(work.losses)
             lost = [replace(loss, place=f"{variant.name}{loss.place}") for loss in lost if loss not in common]

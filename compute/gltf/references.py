@@ -70,6 +70,7 @@ MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 DRACO = "KHR_draco_mesh_compression"
 QUANTIZATION = "KHR_mesh_quantization"
 WEBP = "EXT_texture_webp"
+SPEC_GLOSS = "KHR_materials_pbrSpecularGlossiness"
 AVIF = "EXT_texture_avif"
 BASISU = "KHR_texture_basisu"
 IMAGE_FORMATS = {"image/webp": WEBP, "image/avif": AVIF, "image/ktx2": BASISU}

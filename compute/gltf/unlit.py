@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cloudbaker.compute.gltf.document import Document
-from cloudbaker.compute.gltf.references import POINTER, Json, pointers
+from cloudbaker.compute.gltf.references import POINTER, SPEC_GLOSS, Json, pointers
 
 UNLIT = "KHR_materials_unlit"
-SPEC_GLOSS = "KHR_materials_pbrSpecularGlossiness"
 _ROUGHNESS = 0.9
 _LIT = ("normalTexture", "occlusionTexture", "emissiveTexture", "emissiveFactor")
 

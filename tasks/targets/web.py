@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from cloudbaker.compute.gltf.references import SPEC_GLOSS
 from cloudbaker.compute.npm import validator_js
 from cloudbaker.compute.package import MANIFEST, build_manifest
 from cloudbaker.compute.toolchain import versions
@@ -63,7 +64,8 @@ def validate(context: BakeContext, ingested: Ingested) -> Validated:
 def optimize(context: BakeContext, validated: Validated) -> Optimized:
     """One job takes the model apart, one per image encodes it (on a GPU where there is one), one assembles."""
     recipe = context.recipe
-    unpacked = context.do(context.job("gltf.optimize:unpack_job", {"model.glb": validated.model}))
+    model = _materials(context, validated)
+    unpacked = context.do(context.job("gltf.optimize:unpack_job", {"model.glb": model}))
     images = unpacked.value["images"] if recipe.textures.format != "keep" else []
     encoded = context.do_all(
         [
@@ -85,7 +87,9 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
     ]
     if Verdict.of(tuple(findings)).kind is VerdictKind.REJECT:
         return Optimized({}, [], [], (), tuple(findings))
-    inputs: dict[str, Path | bytes | memoryview] = {"model.glb": validated.model}
+    inputs: dict[str, Path | bytes | memoryview] = {"model.glb": model}
+    if model is not validated.model:
+        inputs["source.glb"] = validated.model
     replaced, textures = [], []
     for image, outcome in zip(images, encoded, strict=True):
         before = len(unpacked.files[image["file"]])
@@ -113,6 +117,17 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
         tuple(findings),
         {f"{v['variant']}_bytes": float(v["bytes"]) for v in variants},
     )
+
+
+def _materials(context: BakeContext, validated: Validated) -> bytes:
+    """The model with its materials as the recipe wants them; itself where there is nothing to do."""
+    verbs = context.recipe.verbs
+    glossy = verbs.metal_rough != "keep" and SPEC_GLOSS in validated.facts.get("extensions_used", ())
+    if not (glossy or verbs.merge_textures or verbs.split_textures or verbs.unlit):
+        return validated.model
+    wanted = verbs.model_dump(mode="json")
+    done = context.do(context.job("gltf.materials:materials_job", {"model.glb": validated.model}, verbs=wanted))
+    return done.files.get("model.glb", validated.model)
 
 
 def package(context: BakeContext, ingested: Ingested, optimized: Optimized) -> Packaged:
