@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from cloudbaker.compute.gltf.facts import memory_of
 from cloudbaker.compute.gltf.references import SPEC_GLOSS
+from cloudbaker.compute.job import Job, Outcome
 from cloudbaker.compute.npm import validator_js
 from cloudbaker.compute.package import MANIFEST, build_manifest
+from cloudbaker.compute.textures.slots import gpu_bytes, plan
 from cloudbaker.compute.toolchain import versions
 from cloudbaker.errors import SandboxJobError
 from cloudbaker.model import Loss, Verdict, VerdictKind
@@ -67,19 +71,7 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
     model = _materials(context, validated)
     unpacked = context.do(context.job("gltf.optimize:unpack_job", {"model.glb": model}))
     images = unpacked.value["images"] if recipe.textures.format != "keep" else []
-    encoded = context.do_all(
-        [
-            context.job(
-                "textures.encode:encode_job",
-                {"image": unpacked.files[image["file"]]},
-                gpu=True,
-                slot_class=image["slot_class"],
-                limits={"image_pixels": recipe.limits.image_pixels},
-                **recipe.textures.model_dump(mode="json"),
-            )
-            for image in images
-        ]
-    )
+    encoded = context.do_all([_encoding(context, image, unpacked.files[image["file"]]) for image in images])
     findings = [
         replace(finding, place=f"/images/{image['index']}")
         for image, outcome in zip(images, encoded, strict=True)
@@ -90,33 +82,89 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
     inputs: dict[str, Path | bytes | memoryview] = {"model.glb": model}
     if model is not validated.model:
         inputs["source.glb"] = validated.model
-    replaced, textures = [], []
+    replaced, heavier = [], []
     for image, outcome in zip(images, encoded, strict=True):
-        before = len(unpacked.files[image["file"]])
-        new = outcome.files.get("image")
-        textures.append({**image, **outcome.value, "bytes_before": before, "bytes": len(new) if new else before})
-        if new is not None:
-            inputs[image["file"]] = new
-            replaced.append({"index": image["index"], "file": image["file"], "mime": outcome.value["mime"]})
+        inputs |= {f"{image['file']}.{name}": content for name, content in outcome.files.items()}
+        row, offer = _forms(image, outcome)
+        replaced += [row] if row else []
+        heavier += [offer] if offer else []
     assembled = context.do(
         context.job(
             "gltf.optimize:assemble_job",
             inputs,
+            memory_bytes=memory_of(validated.facts),
             images=replaced,
+            heavier=heavier,
+            budget=recipe.textures.budget,
             meshes=recipe.meshes.model_dump(mode="json"),
             verbs=recipe.verbs.model_dump(mode="json"),
             lods=[lod.model_dump(mode="json") for lod in recipe.lods],
         )
     )
     variants = assembled.value["variants"]
+    taken = set(assembled.value["heavier"])
+    textures = [
+        _told(image, outcome, len(unpacked.files[image["file"]]), heavy=image["index"] in taken)
+        for image, outcome in zip(images, encoded, strict=True)
+    ]
     return Optimized(
         assembled.files,
         variants,
         textures,
         tuple(Loss(**loss) for loss in assembled.value["losses"]),
         tuple(findings),
-        {f"{v['variant']}_bytes": float(v["bytes"]) for v in variants},
+        {
+            **{f"{v['variant']}_bytes": float(v["bytes"]) for v in variants},
+            "texture_gpu_bytes": float(sum(row["gpu_bytes"] for row in textures)),
+            "source_texture_gpu_bytes": float(sum(row["gpu_bytes_before"] for row in textures)),
+        },
     )
+
+
+def _encoding(context: BakeContext, image: dict[str, Any], data: bytes) -> Job:
+    """The job that encodes one image. UASTC has a fork server of its own, which has its kernels loaded."""
+    recipe = context.recipe
+    params = plan(image, recipe.textures.model_dump(mode="json"))
+    blocks = params["format"] == "ktx2-uastc"
+    return context.job(
+        "textures.uastc.job:encode_job" if blocks else "textures.encode:encode_job",
+        {"image": data},
+        gpu=blocks,
+        limits={"image_pixels": recipe.limits.image_pixels},
+        **params,
+    )
+
+
+def _forms(image: dict[str, Any], outcome: Outcome) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Rows of ``assemble_job`` for one image: what is put in, and what may take its place (see ``encode_job``)."""
+    value, files = outcome.value, outcome.files
+
+    def form(name: str, facts: dict[str, Any], **more: Any) -> dict[str, Any]:
+        row = {"index": image["index"], "file": f"{image['file']}.{name}", "mime": facts["mime"], **more}
+        if "fallback" in files:
+            row["fallback"] = {"file": f"{image['file']}.fallback", "mime": value["fallback"]["mime"]}
+        return row
+
+    lighter = value.get("lighter")
+    if lighter is None:
+        return (form("image", value) if "image" in files else None), None
+    saves = lighter["gpu_bytes"] - value["gpu_bytes"]
+    return (form("lighter", lighter) if "lighter" in files else None), form("image", value, saves=saves)
+
+
+def _told(image: dict[str, Any], outcome: Outcome, before: int, *, heavy: bool) -> dict[str, Any]:
+    """What is told of one image: the facts of the form that is in the files."""
+    value, name = outcome.value, "image"
+    if value.get("lighter") and not heavy:
+        value, name = value["lighter"], "lighter"
+    facts = {key: fact for key, fact in value.items() if key not in ("lighter", "fallback")}
+    return {
+        **image,
+        **facts,
+        "bytes": len(outcome.files[name]) if name in outcome.files else before,
+        "bytes_before": before,
+        "gpu_bytes_before": gpu_bytes(image["width"], image["height"]),
+    }
 
 
 def _materials(context: BakeContext, validated: Validated) -> bytes:
