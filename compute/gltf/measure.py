@@ -15,6 +15,7 @@ import numpy as np
 
 from cloudbaker.compute.gltf.document import Array, Document
 from cloudbaker.compute.gltf.facts import triangles_of, vertices_of
+from cloudbaker.compute.gltf.poses import Pose, deform, local_matrix, poses, stands
 from cloudbaker.compute.gltf.primitives import TRIANGLES, read
 from cloudbaker.compute.gltf.primitives import Geometry as Arrays
 from cloudbaker.compute.gltf.references import Json
@@ -42,6 +43,8 @@ class Geometry:
     """Mean distance of the surfaces, in % of the primitive's bounding box; over primitives weighted by triangles."""
     error_max_percent: float = 0.0
     """Largest distance found, in % of the primitive's bounding box."""
+    rest_max_percent: float = 0.0
+    """The same without the poses of what is skinned or morphed."""
     error_units: float = 0.0
     """Distance within which nearly all of the surface stays, in scene units, where the nodes put it."""
 
@@ -75,6 +78,8 @@ class Reference:
         self.document = source
         self._solids: dict[_Key, tuple[Array, Array]] = {}
         self._surfaces: dict[_Key, Surface] = {}
+        self._stands: dict[_Key, list[tuple[Pose, int, Surface]]] = {}
+        self._poses: list[Pose] | None = None
 
     def solid(self, primitive: Json) -> tuple[Array, Array]:
         """Positions and visible triangles."""
@@ -82,6 +87,20 @@ class Reference:
         if key not in self._solids:
             self._solids[key] = _solid(read(self.document, primitive))
         return self._solids[key]
+
+    def stands(self, primitive: Json) -> list[tuple[Pose, int, Surface]]:
+        """The poses (see `poses.poses`) that deform it, the node that shows it in them, and what that looks like."""
+        key = _drawn(primitive)
+        if key not in self._stands:
+            if self._poses is None:
+                self._poses = poses(self.document)
+            arrays = read(self.document, primitive) if self._poses else Arrays({}, np.empty((0, 3)))
+            seen = _solid(arrays)[1] if self._poses else arrays.indices
+            self._stands[key] = [
+                (pose, node, Surface(deform(self.document, pose, node, arrays), seen, what="source"))
+                for pose, node in stands(self.document, self._poses, [primitive], arrays)
+            ]
+        return self._stands[key]
 
     def surface(self, primitive: Json) -> Surface:
         """The same, to be measured against."""
@@ -94,28 +113,41 @@ class Reference:
 def measure(source: Document | Reference, output: Document) -> Geometry:
     """The geometry of `output` against the source's. Both must be decoded (see `decompress.decode`).
 
-    Raises ValueError where a primitive has lost all its triangles.
+    What is skinned or morphed is also measured in several poses, and the worst counts. Raises ValueError where a
+    primitive has lost all its triangles.
     """
-    weighted = largest = units = 0.0
+    weighted = largest = rest = units = 0.0
     reference = source if isinstance(source, Reference) else Reference(source)
     document = reference.document.json
     pairs = [pair for pair in _pairs(reference.document, output) if triangles_of(pair[0], document)]
     total = sum(triangles_of(here, document) for here, _, _ in pairs)
     for here, there, scale in pairs:
         triangles = triangles_of(here, document)
-        a, b = reference.solid(here), _solid(read(output, there))
-        if not len(a[1]) or (np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1])):
+        arrays = read(output, there)
+        a, b = reference.solid(here), _solid(arrays)
+        if not len(a[1]):
             continue
         if not len(b[1]):
             raise ValueError("a primitive has lost all its triangles")
         samples = max(LEAST_SAMPLES, SAMPLES * triangles // total)
-        surface = reference.surface(here)
-        error = surface_error(surface, Surface(*b), samples=samples)
-        weighted += triangles * error.mean_percent
-        largest = max(largest, error.max_percent)
-        units = max(units, OUTER * error.mean_percent / 100 * surface.diagonal * scale)
+        compared: list[tuple[Surface, Array, float]] = []
+        if not (np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1])):
+            compared.append((reference.surface(here), b[0], scale))
+        for pose, node, surface in reference.stands(here):
+            # A skin puts its mesh where it stands in the scene.
+            size = 1.0 if "skin" in output.items("nodes")[node] else scale
+            compared.append((surface, deform(output, pose, node, arrays), size))
+        mean = 0.0
+        for surface, points, size in compared:
+            error = surface_error(surface, Surface(points, b[1]), samples=samples)
+            mean = max(mean, error.mean_percent)
+            largest = max(largest, error.max_percent)
+            if points is b[0]:
+                rest = max(rest, error.max_percent)
+            units = max(units, OUTER * error.mean_percent / 100 * surface.diagonal * size)
+        weighted += triangles * mean
     counted = count(output)
-    return Geometry(counted.triangles, counted.vertices, weighted / total if total else 0.0, largest, units)
+    return Geometry(counted.triangles, counted.vertices, weighted / total if total else 0.0, largest, rest, units)
 
 
 def _solid(arrays: Arrays) -> tuple[Array, Array]:
@@ -180,22 +212,3 @@ def node_scales(document: Document) -> dict[int, float]:
         instances = float(np.abs(document.accessor(instancing["SCALE"])).max()) if "SCALE" in instancing else 1.0
         scales[number] = float(np.linalg.norm(placed[:3, :3], axis=0).max()) * instances
     return scales
-
-
-def local_matrix(node: Json) -> Array:
-    """A node's own 4 × 4 transform, column vectors (section 3.5.3)."""
-    if "matrix" in node:
-        return np.array(node["matrix"], np.float64).reshape(4, 4).T
-    x, y, z, w = node.get("rotation", (0, 0, 0, 1))
-    turn = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ],
-        np.float64,
-    )
-    result = np.eye(4)
-    result[:3, :3] = turn * np.array(node.get("scale", (1, 1, 1)), np.float64)
-    result[:3, 3] = node.get("translation", (0, 0, 0))
-    return result

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cloudbaker.compute.gltf.document import Array, Document
-from cloudbaker.compute.gltf.measure import local_matrix
+from cloudbaker.compute.gltf.poses import local_matrix
 from cloudbaker.compute.gltf.references import POINTER, Json, foreign_integers
 
 TRANSFORM = frozenset({"matrix", "translation", "rotation", "scale"})

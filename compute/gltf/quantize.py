@@ -19,8 +19,8 @@ import numpy as np
 from cloudbaker.compute.gltf.compress_draco import snorm16
 from cloudbaker.compute.gltf.dedup import opaque, usage
 from cloudbaker.compute.gltf.document import ARRAY_BUFFER, Array, Document
-from cloudbaker.compute.gltf.measure import local_matrix
 from cloudbaker.compute.gltf.pack import pack
+from cloudbaker.compute.gltf.poses import local_matrix
 from cloudbaker.compute.gltf.references import DRACO, KNOWN, QUANTIZATION, Json, references
 from cloudbaker.compute.meshes.quantize import quantize_weights, unorm
 

@@ -90,6 +90,7 @@ def simplify_primitive(
     morph_targets: Sequence[Mapping[str, Array]] | None = None,
     locked: Array | None = None,
     diagonal: float | None = None,
+    poses: Sequence[Array] = (),
     options: LodOptions = LodOptions(),
 ) -> LodResult:
     """Simplify a triangle primitive to `ratio` of its triangles, or less far if the mean error would pass the gate.
@@ -97,7 +98,9 @@ def simplify_primitive(
     `attributes` are (n, k) arrays by glTF semantic, POSITION among them as floats; `indices` is (t, 3);
     `morph_targets` are displacements by semantic, (n, 3) each. Vertices where `locked` (n,) is true stay: pass
     `shared_vertices` of a mesh with several primitives, and no gaps open between them. `diagonal` is what percentages
-    refer to, if not to the primitive's own bounding box. Raises MeshoptError on bad shapes, indices and numbers.
+    refer to, if not to the primitive's own bounding box. `poses` are positions (n, 3) of the same vertices as a skin or
+    morph targets move them: the error is the largest of all, so that what passes at rest doesn't tear at an elbow.
+    Raises MeshoptError on bad shapes, indices and numbers.
     """
     if "POSITION" not in attributes:
         raise MeshoptError("a primitive without POSITION can't be simplified")
@@ -116,7 +119,11 @@ def simplify_primitive(
         if values.ndim != 2 or len(values) != len(positions):
             raise MeshoptError(f"{name} must have shape ({len(positions)}, k), not {values.shape}")
 
-    work = _Work(Surface(positions, faces), faces, ratio, max_error_percent, diagonal, options)
+    moved = [meshopt.checked_floats(pose, 3, "poses") for pose in poses]
+    if any(len(pose) != len(positions) for pose in moved):
+        raise MeshoptError(f"poses must have {len(positions)} vertices each")
+    posed = tuple((Surface(pose, faces), pose) for pose in moved)
+    work = _Work(Surface(positions, faces), posed, faces, ratio, max_error_percent, diagonal, options)
     seen = _visible(streams, faces)
     if not len(seen):  # a mesh in one point: a viewer may still find it by name
         seen = faces
@@ -167,6 +174,7 @@ class _Work:
     """What all attempts at one primitive share."""
 
     source: Surface
+    poses: tuple[tuple[Surface, Array], ...]
     faces: Indices
     ratio: float
     gate: float
@@ -208,15 +216,30 @@ class _Work:
         indices = _visible(mesh.streams, indices)
         if not len(indices) or len(indices) >= len(self.faces):
             return None
-        error = surface_error(
-            self.source, Surface(points, indices), samples=self.options.samples, diagonal=self.diagonal
-        )
-        if error.mean_percent > self.gate or error.max_percent > self.gate * self.options.max_to_mean:
+        error = self.error(mesh, indices)
+        if not self.passes(error):
             return None
         simpler = meshopt.Welded(mesh.streams, indices, mesh.source)
         if flat:
             return _Attempt(_with_flat_normals(simpler), error, "flat", gated)
         return _Attempt(simpler, error, "attributes", gated)
+
+    def error(self, mesh: meshopt.Welded, indices: Indices) -> MeshError:
+        """Of triangles over a mesh's vertices, at rest and in all poses; the first that does not pass is enough."""
+        pairs = [(self.source, mesh.streams["POSITION"]), *((pose, moved[mesh.source]) for pose, moved in self.poses)]
+        worst = MeshError(0.0, 0.0)
+        for surface, points in pairs:
+            found = surface_error(
+                surface, Surface(points, indices), samples=self.options.samples, diagonal=self.diagonal
+            )
+            worst = MeshError(max(worst.mean_percent, found.mean_percent), max(worst.max_percent, found.max_percent))
+            if not self.passes(worst):
+                break
+        return worst
+
+    def passes(self, error: MeshError) -> bool:
+        """The gate."""
+        return error.mean_percent <= self.gate and error.max_percent <= self.gate * self.options.max_to_mean
 
 
 def _metric(streams: Mapping[str, Array], options: LodOptions) -> tuple[Array, Array]:
