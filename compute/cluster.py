@@ -68,6 +68,8 @@ class WorkItem:
 
     id: str
     data: Any = None
+    memory_bytes: int = 0
+    """What it will take, as far as is known: several huge ones are not done at once, and let others pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,14 +272,16 @@ class RayWorkbench:
         return self.run_all([job])[0]
 
     def run_all(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Run jobs at once as far as there are workers; outcomes in the order of the jobs.
+        """Run jobs at once as far as there are workers, the largest first; outcomes in the order of the jobs.
 
         A lost worker is a ``CRASH``, one that the driver had to kill a ``WALL``. `Outcome.device` is what the job says
         in its value's ``device``, else what its worker had.
         """
         from cloudbaker.compute.crew import drive
 
-        calls = deque(self._call(index, job) for index, job in enumerate(jobs))
+        # What takes longest comes first, or all others are done and one worker is still at it.
+        order = sorted(range(len(jobs)), key=lambda index: -jobs[index].memory_bytes)
+        calls = deque(self._call(index, jobs[index]) for index in order)
         window = self._parallel or self._crew.size("cpu") + self._crew.size("cuda")
         outcomes: dict[int, Outcome] = {}
         for done in drive(self._crew, lambda: calls.popleft() if calls else None, window):
@@ -286,14 +290,21 @@ class RayWorkbench:
 
     def _call(self, index: int, job: Job) -> Call:
         from cloudbaker.compute.crew import Call
+        from cloudbaker.compute.textures.handover import takes
+
+        # Its sandboxed parts need a CPU; the actor that owns the GPU is called from beside them.
+        handed = takes(job)
 
         def submit(hand: Hand) -> Any:
             inline, large = _pack(job.inputs, hand)
             bare = replace(job, inputs={}, params=dict(job.params))
-            return hand.actor.run_job.remote(bare, inline, list(large), logs.context(), *large.values())
+            encoder = self._crew.encoder() if handed else None
+            return hand.actor.run_job.remote(
+                bare, inline, list(large), logs.context(), *large.values(), encoder=encoder
+            )
 
         wall_seconds = job.limits.wall_seconds + self._crew.options.grace_seconds
-        return Call(index, job.gpu, self._trusted, self._outer, wall_seconds, submit)
+        return Call(index, job.gpu and not handed, self._trusted, self._outer, wall_seconds, submit, job.memory_bytes)
 
 
 class WorkMap(Iterator[Attempt]):
@@ -317,7 +328,9 @@ class WorkMap(Iterator[Attempt]):
         log_context = logs.context()
 
         def submit(item: WorkItem) -> Callable[[Hand], Any]:
-            return lambda hand: hand.actor.run_item.remote(function, item.id, item.data, context, log_context)
+            return lambda hand: hand.actor.run_item.remote(
+                function, item.id, item.data, context, log_context, crew.encoder()
+            )
 
         def following() -> Call | None:
             item = next(source, None)
@@ -325,7 +338,7 @@ class WorkMap(Iterator[Attempt]):
                 if not self._again:
                     return None
                 item = self._again.popleft()
-            return Call(item, False, trusted, outer, wall_seconds, submit(item))
+            return Call(item, False, trusted, outer, wall_seconds, submit(item), item.memory_bytes)
 
         most = crew.size()
         self._attempts = drive(crew, following, min(window or most, most))

@@ -7,17 +7,19 @@ stops at the first dead actor, a GPU actor in a cluster without GPU waits foreve
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from cloudbaker.compute.ray_worker import Worker, WorkerFacts
+from cloudbaker.compute.textures.gpu_encoder import GpuFacts
 from cloudbaker.errors import Cancelled, CloudBakerError, ComputeUnavailable
 from cloudbaker.logs import get_logger
 
@@ -26,6 +28,8 @@ log = get_logger(__name__)
 POLL_SECONDS = 0.5
 """Longest wait in one go: after that an exception that another thread injected (Prefect's timeouts) is delivered."""
 CPU, GPU = "cpu", "cuda"
+LOOK_AHEAD = 16
+"""How many calls that find no room are held back at most while others pass them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +40,12 @@ class CrewOptions:
     """Logical CPUs of a worker. It works on about one; half is asked for so that one driver takes at most half of the
     cluster and a bake finds room beside a long re-bake. The kernel shares the cores."""
     memory_bytes: int = 1 << 30
-    """Logical memory of a worker, by the same reasoning half of what a job may use; the sandbox holds the limit."""
+    """Logical memory of a worker, by the same reasoning half of what a job may use; the sandbox holds the limit. Work
+    whose header says that it takes more gets a worker of twice, four times … as much."""
     gpus: float = 0.25
-    """Share of a GPU for a worker that is tagged."""
+    """Share of a GPU for a worker that is tagged, and for the actor that encodes textures."""
+    encoder: str = "cuda:0"
+    """Device of that actor, as Warp calls it; ``cpu`` to try it out without a GPU, empty for none."""
     start_seconds: float = 60.0
     """How long a worker may take to start before the cluster counts as full."""
     idle_seconds: float = 300.0
@@ -54,6 +61,12 @@ class Kind:
     device: str = CPU
     trusted: bool = False
     outer: str = ""
+    memory_bytes: int = 0
+    """Logical memory; a worker with more does the work of one with less."""
+
+    def serves(self, other: Kind) -> bool:
+        """Whether a worker of this kind can do what is for one of the other."""
+        return replace(self, memory_bytes=other.memory_bytes) == other and self.memory_bytes >= other.memory_bytes
 
 
 @dataclass(slots=True, eq=False)
@@ -72,6 +85,16 @@ class Hand:
     idle_since: float = 0.0
 
 
+@dataclass(slots=True, eq=False)
+class _Encoder:
+    """The actor of a `GpuEncoder`."""
+
+    actor: Any
+    facts: GpuFacts | None = None
+    """None until it is ready."""
+    used: float = 0.0
+
+
 class Crew:
     """The actors of this driver; thread-safe. `take` one, then `give` it back or `drop` it."""
 
@@ -82,12 +105,16 @@ class Crew:
         self._idle: list[Hand] = []
         self._waiting = {CPU: 0, GPU: 0}
         self._sizes = {CPU: 1, GPU: 0}
+        self._memory = 0
+        """Bytes that the CPU workers of this driver may have together."""
         self._sized_at = float("-inf")
         self._full_until = float("-inf")
         self._counter = 0
         self._told_no_gpu = False
         self._closed = False
         self._reaper: threading.Timer | None = None
+        self._encoder: _Encoder | None = None
+        self._no_encoder_until = float("-inf")
 
     def size(self, device: str = CPU) -> int:
         """How many workers of a device class this driver may have: at most half of the cluster, at least one."""
@@ -107,6 +134,18 @@ class Crew:
             self._told_no_gpu = True
             log.warning("no GPU in the Ray cluster: work tagged for a GPU runs on the CPU")
         return CPU
+
+    def kind(self, call: Call) -> Kind:
+        """The workers that a call is for."""
+        device = self.device(call.gpu)
+        if device == GPU:
+            return Kind(device, call.trusted, call.outer)
+        memory = self.options.memory_bytes
+        while memory < call.memory_bytes:
+            memory *= 2
+        if memory > self.options.memory_bytes:  # more than the largest node has, nobody can give
+            memory = max(self.options.memory_bytes, min(memory, self._largest_memory()))
+        return Kind(device, call.trusted, call.outer, memory)
 
     def take(self, kind: Kind, owner: object, *, wait: bool) -> Hand | None:
         """A worker of this kind for `owner`, idle or newly started; None if there is none now and `wait` is False.
@@ -130,22 +169,32 @@ class Crew:
                     self._waiting[kind.device] -= 1
 
     def _take_now(self, kind: Kind, owner: object, size: int) -> Hand | None:
-        for hand in reversed(self._idle):
-            if hand.kind == kind:
-                hand.owner = owner
-                self._idle.remove(hand)
-                if hand.facts and time.monotonic() - hand.idle_since > 1.0:
-                    # It may have died of old age or with its node: ask again, so that no innocent item pays with an
-                    # attempt. Costs one round trip, under a millisecond.
-                    hand.facts, hand.started = None, hand.actor.start.remote()
-                return hand
-        peers = [hand for hand in self._hands if hand.kind.device == kind.device]
-        if len(peers) >= size or (peers and time.monotonic() < self._full_until):
-            stranger = next((hand for hand in self._idle if hand.kind.device == kind.device), None)
-            if stranger is None:
-                return None
-            self._forget(stranger)
+        fit = [hand for hand in reversed(self._idle) if hand.kind.serves(kind)]
+        if fit:
+            hand = min(fit, key=lambda hand: hand.kind.memory_bytes)
+            hand.owner = owner
+            self._idle.remove(hand)
+            if hand.facts and time.monotonic() - hand.idle_since > 1.0:
+                # It may have died of old age or with its node: ask again, so that no innocent item pays with an
+                # attempt. Costs one round trip, under a millisecond.
+                hand.facts, hand.started = None, hand.actor.start.remote()
+            return hand
+        strangers = [hand for hand in self._idle if hand.kind.device == kind.device]
+        busy = [hand for hand in self._hands if hand.kind.device == kind.device and hand not in strangers]
+        if not self._room(busy, kind, size):
+            return None
+        while not self._room([*busy, *strangers], kind, size):
+            self._forget(strangers.pop(0))
         return self._start(kind, owner)
+
+    def _room(self, peers: list[Hand], kind: Kind, size: int) -> bool:
+        """Whether this driver may have one more worker beside `peers`: the first always, then as many, and as much
+        memory, as is its share."""
+        if not peers:
+            return True
+        memory = kind.memory_bytes + sum(hand.kind.memory_bytes for hand in peers)
+        full = time.monotonic() < self._full_until
+        return len(peers) < size and not full and (kind.device == GPU or memory <= self._memory)
 
     def _start(self, kind: Kind, owner: object) -> Hand:
         import ray
@@ -154,7 +203,7 @@ class Crew:
         resources: dict[str, Any] = (
             {"num_cpus": 0, "num_gpus": ask.gpus}
             if kind.device == GPU
-            else {"num_cpus": ask.cpus, "memory": min(ask.memory_bytes, self._largest_memory())}
+            else {"num_cpus": ask.cpus, "memory": min(kind.memory_bytes, self._largest_memory())}
         )
         remote: Any = ray.remote(Worker)
         once = remote.options(max_restarts=0, max_task_retries=0, max_concurrency=1, **resources)
@@ -163,6 +212,67 @@ class Crew:
         hand = Hand(kind, actor, actor.start.remote(), f"{kind.device}-{self._counter}", owner=owner)
         self._hands.append(hand)
         return hand
+
+    def encoder(self) -> Any | None:
+        """The actor of a `GpuEncoder`; None while there is none: no GPU, not ready yet, or no use.
+
+        Never waits: who asks first starts it, and the CPU does the work meanwhile.
+        """
+        device = self.options.encoder
+        if not device or (device != CPU and not self.size(GPU)):
+            return None
+        with self._change:
+            if self._closed or time.monotonic() < self._no_encoder_until:
+                return None
+            if self._encoder is None:
+                self._encoder = self._start_encoder(device)
+            self._encoder.used = time.monotonic()
+            return self._encoder.actor if self._encoder.facts else None
+
+    @property
+    def encoder_facts(self) -> GpuFacts | None:
+        """What the actor of `encoder` says about itself; None while it is not ready."""
+        with self._change:
+            return self._encoder.facts if self._encoder else None
+
+    def _start_encoder(self, device: str) -> _Encoder:
+        import ray
+
+        from cloudbaker.compute.textures.gpu_encoder import GpuEncoder
+
+        gpus = 0 if device == CPU else self.options.gpus
+        remote: Any = ray.remote(GpuEncoder)
+        # As many callers as there can be workers: those that wait for a launch each take a thread.
+        once = remote.options(num_cpus=0, num_gpus=gpus, max_restarts=0, max_task_retries=0, max_concurrency=256)
+        encoder = _Encoder(once.remote(device, share=0.8 * (gpus or 1.0)))
+        encoder.actor.start.remote().future().add_done_callback(lambda done: self._encoder_started(encoder, done))
+        return encoder
+
+    def _encoder_started(self, encoder: _Encoder, done: Future[Any]) -> None:
+        error = done.exception()
+        said = error or done.result()
+        if isinstance(said, GpuFacts):
+            with self._change:
+                encoder.facts = said
+            log.info("textures are encoded on a GPU", card=said.name, proven_blocks=said.proven_blocks)
+            encoder.actor.stay.remote().future().add_done_callback(lambda _gone: self._drop_encoder(encoder, 60.0))
+            return
+        if self._drop_encoder(encoder, math.inf if isinstance(said, CloudBakerError) else 60.0):
+            detail = said.detail if isinstance(said, CloudBakerError) else str(said)
+            log.warning("textures are encoded on the CPU, though there is a GPU in the cluster", said=detail)
+
+    def _drop_encoder(self, encoder: _Encoder, pause: float) -> bool:
+        """Let it go, and start none for `pause` seconds. False if that was done already."""
+        import ray
+
+        with self._change:
+            if self._encoder is not encoder:
+                return False
+            self._encoder = None
+            self._no_encoder_until = time.monotonic() + pause
+            if ray.is_initialized():
+                ray.kill(encoder.actor, no_restart=True)
+            return not self._closed
 
     def give(self, hand: Hand) -> None:
         """Back to the idle ones."""
@@ -225,6 +335,8 @@ class Crew:
                 self._reaper.cancel()
             for hand in list(self._hands):
                 self._forget(hand)
+            if self._encoder is not None:
+                self._drop_encoder(self._encoder, math.inf)
             self._change.notify_all()
 
     def _forget(self, hand: Hand) -> None:
@@ -250,14 +362,18 @@ class Crew:
             oldest = time.monotonic() - self.options.idle_seconds
             for hand in [hand for hand in self._idle if hand.idle_since <= oldest]:
                 self._forget(hand)
-            if self._idle:
-                self._arm(max(1.0, min(hand.idle_since for hand in self._idle) - oldest))
+            if self._encoder is not None and self._encoder.used <= oldest:
+                self._drop_encoder(self._encoder, 0.0)
+            idle = [hand.idle_since for hand in self._idle] + ([self._encoder.used] if self._encoder else [])
+            if idle:
+                self._arm(max(1.0, min(idle) - oldest))
 
     def _measure(self) -> dict[str, int]:
         ask = self.options
         nodes = _nodes()
         room = sum(min(node.get("CPU", 0.0) / ask.cpus, node.get("memory", 0.0) / ask.memory_bytes) for node in nodes)
         gpus = sum(node.get("GPU", 0.0) // ask.gpus for node in nodes)
+        self._memory = int(sum(node.get("memory", 0.0) for node in nodes) / 2)
         return {CPU: max(1, int(room / 2)), GPU: max(1, int(gpus / 2)) if gpus else 0}
 
     def _largest_memory(self) -> int:
@@ -283,6 +399,8 @@ class Call:
     """After this the driver kills the worker: the backstop behind the sandbox's own clock."""
     submit: Callable[[Hand], Any]
     """Calls the actor and returns the reference of the result."""
+    memory_bytes: int = 0
+    """What it will take, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,20 +442,37 @@ class _Loop:
     failed_starts: int = 0
 
     def fill(self) -> None:
-        """Put calls in flight while there is room in the window and a worker to be had."""
-        while len(self.flights) < self.window:
+        """Put calls in flight while there is room in the window and a worker to be had.
+
+        One that wants more memory than is free now lets others pass, so that a huge scan holds nobody up; it is asked
+        for again whenever a worker is done, before all others.
+        """
+        passed: list[Call] = []
+        while len(self.flights) < self.window and len(passed) < LOOK_AHEAD:
             call = self.waiting.popleft() if self.waiting else self.calls()
             if call is None:
-                return
-            kind = Kind(self.crew.device(call.gpu), call.trusted, call.outer)
-            hand = self.crew.take(kind, self, wait=not self.flights)
-            if hand is None:
-                self.waiting.appendleft(call)
-                return
-            if hand.facts is None:
-                self.launch(call, hand, hand.started, self.crew.options.start_seconds, running=False)
-            else:
-                self.send(call, hand)
+                break
+            kind = self.crew.kind(call)
+            hand = self.crew.take(kind, self, wait=False)
+            if hand is not None:
+                self.begin(call, hand)
+                continue
+            passed.append(call)
+            if kind.memory_bytes <= self.crew.options.memory_bytes:
+                break  # who comes after it wants no less
+        self.waiting.extendleft(reversed(passed))
+        if self.waiting and not self.flights:
+            call = self.waiting.popleft()
+            hand = self.crew.take(self.crew.kind(call), self, wait=True)
+            assert hand is not None
+            self.begin(call, hand)
+
+    def begin(self, call: Call, hand: Hand) -> None:
+        """Let a worker do it, once it has started."""
+        if hand.facts is None:
+            self.launch(call, hand, hand.started, self.crew.options.start_seconds, running=False)
+        else:
+            self.send(call, hand)
 
     def send(self, call: Call, hand: Hand) -> None:
         """Let a worker that has started do it."""

@@ -67,6 +67,8 @@ class Job:
     limits: Limits = Limits()
     gpu: bool = False
     """Wants a GPU where the cluster has one; runs on the CPU at once where it has none."""
+    memory_bytes: int = 0
+    """What it will take by what its header says, for whoever places jobs (`limits` is what it may take); 0: unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,10 +79,17 @@ class BakeContext:
     """Of all jobs so far: their isolation goes into the provenance, their times into the steps."""
 
     def job(
-        self, function: str, inputs: dict[str, Path | bytes | memoryview], *, gpu: bool = False, **params: object
+        self,
+        function: str,
+        inputs: dict[str, Path | bytes | memoryview],
+        *,
+        gpu: bool = False,
+        memory_bytes: int = 0,
+        **params: object,
     ) -> Job:
-        """A job under the recipe's limits. `function` is relative to ``cloudbaker.compute.``."""
-        return Job(f"cloudbaker.compute.{function}", inputs, params, job_limits(self.recipe), gpu)
+        """A job under the recipe's limits. `function` is relative to ``cloudbaker.compute.``; `memory_bytes` is what it
+        will take, as far as its input's header says."""
+        return Job(f"cloudbaker.compute.{function}", inputs, params, job_limits(self.recipe), gpu, memory_bytes)
 
     def do(self, job: Job) -> Outcome:
         """Run one job; raises for everything but success (see `Outcome.unwrap`)."""

@@ -50,6 +50,14 @@ def drawn_triangles(document: Document) -> int:
     )
 
 
+def memory_of(counts: Document) -> int:
+    """Bytes that optimizing a model takes, from its `facts`, good to a third; levels of detail and codecs included.
+
+    Measured as peaks of the sandboxed job: 62 MB for a box, 131 for 131,072 triangles, 662 for a million.
+    """
+    return (64 << 20) + 620 * max(counts["triangles"], counts["vertices"]) + 4 * int(counts["bytes"])
+
+
 def facts(document: Document, size: int) -> dict[str, Any]:
     """Counts of a document that has passed the pre-check, with what it says about itself. `size` is the file's."""
     all_primitives = list(primitives(document))
