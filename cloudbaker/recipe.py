@@ -38,6 +38,8 @@ class Meshes(_Part):
     compression: Literal["auto", "draco", "meshopt", "none"] = "auto"
     weigh: Literal["raw", "brotli", "both"] = "both"
     """Which size decides between them: the file's, what a server sends that compresses on the way, or both alike."""
+    meshopt: Literal["EXT", "KHR"] = "EXT"
+    """Which of the two extensions: KHR_meshopt_compression is smaller, EXT_meshopt_compression is read everywhere."""
     position_bits: int = Field(14, ge=8, le=24)
     normal_bits: int = Field(10, ge=6, le=16)
     texcoord_bits: int = Field(12, ge=8, le=20)

@@ -1,4 +1,4 @@
-"""EXT_meshopt_compression for a whole document: geometry with filters, animations and matrices bit by bit.
+"""EXT_ or KHR_meshopt_compression for a whole document: geometry with filters, animations and matrices bit by bit.
 
 Positions, texture coordinates and morph targets go through the exponential filter and stay floats, so no node needs a
 dequantizing transform; normals and tangents through the octahedral one. Accessors of one form share a compressed view:
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -27,12 +28,12 @@ from cloudbaker.compute.gltf.document import (
     padded,
 )
 from cloudbaker.compute.gltf.primitives import Geometry, Shape, index_array, read, shapes
-from cloudbaker.compute.gltf.references import DRACO, QUANTIZATION, Json
+from cloudbaker.compute.gltf.references import DRACO, MESHOPT, QUANTIZATION, Json
 from cloudbaker.compute.meshes import meshopt
 from cloudbaker.compute.meshes.meshopt import Filter, MeshoptError, Mode
 from cloudbaker.compute.meshes.quantize import quantize_weights, unorm
 
-EXTENSION = "EXT_meshopt_compression"
+NAMES = dict(zip(("EXT", "KHR"), MESHOPT, strict=True))
 JSON_COST = 200
 """Bytes of JSON that the extension adds to a view."""
 
@@ -46,6 +47,8 @@ class MeshoptOptions:
     normal_bits: int = 10
     texcoord_bits: int = 12
     color_bits: int = 8
+    extension: Literal["EXT", "KHR"] = "EXT"
+    """``KHR_meshopt_compression`` packs 2 to 22 % tighter, but few viewers read it yet (three.js since r183 does)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class _Group:
     streams: list[_Stream] = field(default_factory=list)
     holders: list[Json] = field(default_factory=list)
 
-    def encoded(self) -> bytes:
+    def encoded(self, version: int) -> bytes:
         first = self.streams[0]
         if first.mode is Mode.TRIANGLES:
             # Triangles of several meshes in a row are a triangle list like any other to the codec.
@@ -83,7 +86,7 @@ class _Group:
             return meshopt.encode_index_buffer(rows, max(s.vertices for s in self.streams))
         # As bytes: rows of one stride may be of several types, such as floats and 16-bit weights.
         content = b"".join(np.ascontiguousarray(s.rows).tobytes() for s in self.streams)
-        return meshopt.encode_vertex_buffer(np.frombuffer(content, np.uint8).reshape(-1, first.stride))
+        return meshopt.encode_vertex_buffer(np.frombuffer(content, np.uint8).reshape(-1, first.stride), version=version)
 
     def plain(self) -> bytes:
         size = self.streams[0].stride
@@ -109,12 +112,12 @@ def compress_meshopt(document: Document, options: MeshoptOptions = MeshoptOption
     _place_others(document, groups)
     packed = kept = 0
     for key, group in sorted(groups.items(), key=lambda item: item[0]):
-        if _add_view(document, key, group):
+        if _add_view(document, key, group, options):
             packed += 1
         else:
             kept += 1
     if packed:
-        document.declare(EXTENSION, required=True)
+        document.declare(NAMES[options.extension], required=True)
     return Compressed(done, kept, tuple(notes))
 
 
@@ -144,9 +147,11 @@ def compress_rest(document: Document, options: MeshoptOptions = MeshoptOptions()
                     seen.add(index)
                     _place_follower(document, groups, name, index, extent, options, moves=moves)
     _place_others(document, groups)
-    packed = sum(_add_view(document, key, group) for key, group in sorted(groups.items(), key=lambda item: item[0]))
+    packed = sum(
+        _add_view(document, key, group, options) for key, group in sorted(groups.items(), key=lambda item: item[0])
+    )
     if packed:
-        document.declare(EXTENSION, required=True)
+        document.declare(NAMES[options.extension], required=True)
     return packed
 
 
@@ -174,11 +179,11 @@ def _place_follower(
     _put(groups, accessor, stream, "follower")
 
 
-def _add_view(document: Document, key: _Key, group: _Group) -> bool:
+def _add_view(document: Document, key: _Key, group: _Group, options: MeshoptOptions) -> bool:
     """Write a group into one view, compressed if that makes it smaller."""
     _, mode, filter_, stride, target = key
     count = sum(len(s.rows) for s in group.streams)
-    plain, packed = group.plain(), group.encoded()
+    plain, packed = group.plain(), group.encoded(1 if options.extension == "KHR" else 0)
     properties: Json = {"target": target} if target else {}
     if target == ARRAY_BUFFER:
         properties["byteStride"] = stride
@@ -189,7 +194,7 @@ def _add_view(document: Document, key: _Key, group: _Group) -> bool:
         if filter_ != Filter.NONE:
             described["filter"] = filter_
         document.items("bufferViews")[view]["byteLength"] = len(plain)
-        document.items("bufferViews")[view]["extensions"] = {EXTENSION: described}
+        document.items("bufferViews")[view]["extensions"] = {NAMES[options.extension]: described}
     else:
         view = document.add_view(plain, **properties)
     offset = 0

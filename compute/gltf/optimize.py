@@ -32,9 +32,10 @@ from cloudbaker.compute.gltf.quantize_animations import quantize_animations
 from cloudbaker.compute.gltf.references import DRACO, MESHOPT, QUANTIZATION
 from cloudbaker.compute.gltf.reorder import reorder
 from cloudbaker.compute.gltf.resample import resample
-from cloudbaker.compute.gltf.simplify import SimplifyOptions, simplify
+from cloudbaker.compute.gltf.simplify import SimplifyOptions, simplify_or_replace
 from cloudbaker.compute.gltf.sparsify import sparsify
 from cloudbaker.compute.gltf.tangents import TangentsOptions, tangents
+from cloudbaker.compute.gltf.surfaces import surface
 from cloudbaker.compute.gltf.terse import terse
 from cloudbaker.compute.gltf.texture_budget import Heavier, affordable, with_heavier
 from cloudbaker.compute.gltf.textures import encodable_images, replace_images
@@ -177,6 +178,8 @@ class _Work:
         self.offers: list[Mapping[str, Any]] = list(params.get("heavier", ()))
         self.budget = float(params.get("budget", 1.0))
         self.lods: list[Mapping[str, Any]] = list(params.get("lods", ()))
+        self.replacements: list[Mapping[str, Any]] = list(params.get("replacements", ()))
+        """Levels of single surfaces made elsewhere: ``{key, variant, file}`` (see ``surfaces.py``)."""
         self.meshes: Mapping[str, Any] = params.get("meshes", {})
         self.verbs: Mapping[str, Any] = params.get("verbs", {})
         self.weigh: Weigh = self.meshes.get("weigh", "raw")
@@ -282,7 +285,7 @@ def _keyframes(work: _Work) -> str:
 def _simplify(work: _Work) -> str:
     """Make the levels of detail, each from the full geometry."""
     for lod in work.lods:
-        work.levels.append(_level(work.plain, work.reserved, lod))
+        work.levels.append(_level(work, lod))
     return ", ".join(f"{level.variant}: {count(level.document).triangles} triangles" for level in work.levels)
 
 
@@ -375,10 +378,15 @@ STEPS: tuple[tuple[str, Callable[[_Work], str]], ...] = (
 # -- levels of detail --------------------------------------------------------------------------------------------------
 
 
-def _level(plain: Document, reserved: Reserved, lod: Mapping[str, Any]) -> _Level:
-    document = plain.clone()
-    done = simplify(document, SimplifyOptions(lod["ratio"], lod["max_error_percent"]))
-    prune(document, reserved)
+def _level(work: _Work, lod: Mapping[str, Any]) -> _Level:
+    document = work.plain.clone()
+    others = {
+        str(row["key"]): surface(work.inputs, str(row["file"]))
+        for row in work.replacements
+        if row["variant"] == lod["variant"]
+    }
+    done = simplify_or_replace(document, SimplifyOptions(lod["ratio"], lod["max_error_percent"]), others)
+    prune(document, work.reserved)
     return _Level(lod["variant"], document, [done.note] if done.note else [], lod["max_error_percent"])
 
 
@@ -468,6 +476,7 @@ def _codecs(work: _Work, plain: Document) -> list[_Maker]:
     deforms = bool(plain.items("skins")) or any("targets" in p for p in primitives)
     makers: list[_Maker] = []
     draco, packing = _options(DracoOptions, work), _options(MeshoptOptions, work)
+    packing = replace(packing, extension=work.meshes.get("meshopt", "EXT"))
     if wanted == "draco" or (wanted == "auto" and not deforms):
         makers.append(("draco", lambda: _with(work, plain, lambda d: compress_draco(d, draco))))
     if wanted in ("auto", "meshopt"):

@@ -379,8 +379,8 @@ EXTENSION_REFERENCES: tuple[tuple[str, str], ...] = (
 )
 _COLLECTIONS = ("KHR_lights_punctual/lights", "EXT_lights_image_based/lights", "KHR_materials_variants/variants")
 
-SUPPORTED = KNOWN - {"KHR_meshopt_compression"}
-"""Extensions that a model may require. Of the exception, only our own decoder is missing."""
+SUPPORTED = KNOWN
+"""Extensions that a model may require."""
 
 
 def check_schema(document: Document, limits: ContentLimits, findings: Findings) -> None:
