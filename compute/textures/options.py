@@ -16,6 +16,7 @@ from cloudbaker.compute.textures.prepare import SlotClass
 
 FORMATS = {
     "ktx2-uastc": "ktx2_uastc:encode_ktx2_uastc",
+    "ktx2-etc1s": "etc1s:encode_ktx2_etc1s",
     "webp": "webp:encode_webp",
     "png": "webp:encode_png",
     "jpeg": "webp:encode_jpeg",
