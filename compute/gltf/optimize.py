@@ -34,8 +34,8 @@ from cloudbaker.compute.gltf.reorder import reorder
 from cloudbaker.compute.gltf.resample import resample
 from cloudbaker.compute.gltf.simplify import SimplifyOptions, simplify_or_replace
 from cloudbaker.compute.gltf.sparsify import sparsify
-from cloudbaker.compute.gltf.tangents import TangentsOptions, tangents
 from cloudbaker.compute.gltf.surfaces import surface
+from cloudbaker.compute.gltf.tangents import TangentsOptions, tangents
 from cloudbaker.compute.gltf.terse import terse
 from cloudbaker.compute.gltf.texture_budget import Heavier, affordable, with_heavier
 from cloudbaker.compute.gltf.textures import encodable_images, replace_images

@@ -123,7 +123,8 @@ def stands(
     for pose in found:
         for node in nodes[:NODES]:
             if pose.only is None or node in pose.only:
-                points = deform(document, pose, node, geometry)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    points = deform(document, pose, node, geometry).astype(np.float32)
                 if np.isfinite(points).all() and not np.array_equal(points, geometry.attributes["POSITION"]):
                     result.append((pose, node))
     return result

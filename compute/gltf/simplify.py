@@ -5,16 +5,14 @@ See `meshes.lods.simplify_primitive` for how one geometry is done, and what it f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-from cloudbaker.compute.gltf.document import Document
+from cloudbaker.compute.gltf.document import Array, Document
 from cloudbaker.compute.gltf.poses import deform, poses, stands
-from cloudbaker.compute.gltf.primitives import Geometry, Shape, read, shapes, write
-from cloudbaker.compute.meshes.lods import LodOptions, shared_vertices, simplify_primitive
+from cloudbaker.compute.gltf.primitives import Geometry, read, shapes, write
+from cloudbaker.compute.gltf.surfaces import key_of, seams
+from cloudbaker.compute.meshes.lods import LodOptions, simplify_primitive
 
 _SEARCH = LodOptions(samples=1500)
 """A mean over 1,500 points is good to some 10 %, which is enough for a gate."""
@@ -51,10 +49,18 @@ def simplify(document: Document, options: SimplifyOptions = SimplifyOptions()) -
     >>> simplify(document, SimplifyOptions(ratio=0.25))                       # doctest: +SKIP
     Simplified(before=3448, after=862, note='')
     """
+    return simplify_or_replace(document, options, {})
+
+
+def simplify_or_replace(
+    document: Document, options: SimplifyOptions, replacements: Mapping[str, tuple[Array, Array]]
+) -> Simplified:
+    """`simplify`, with other simplifications at hand: (positions, indices) by `surfaces.key_of`, for geometry that
+    carries nothing but positions and normals. The better is taken (see `lods.simplify_primitive`)."""
     before = after = 0
     moments = poses(document)
     found = [(shape, read(document, shape.first)) for shape in shapes(document)]
-    for (shape, arrays), locked in zip(found, _seams(found), strict=True):
+    for (shape, arrays), locked in zip(found, seams(found), strict=True):
         if not len(arrays.indices):
             continue
         result = simplify_primitive(
@@ -65,6 +71,7 @@ def simplify(document: Document, options: SimplifyOptions = SimplifyOptions()) -
             morph_targets=arrays.targets,
             locked=locked,
             poses=[deform(document, *at, arrays) for at in stands(document, moments, shape.primitives, arrays)],
+            replacement=replacements.get(key_of(arrays)) if replacements else None,
             options=options.search,
         )
         before += len(arrays.indices)
@@ -78,16 +85,3 @@ def simplify(document: Document, options: SimplifyOptions = SimplifyOptions()) -
             f"pass {options.max_error_percent:g} %, or the mesh can't be simplified further"
         )
     return Simplified(before, after, note)
-
-
-def _seams(found: Sequence[tuple[Shape, Geometry]]) -> list[npt.NDArray[np.bool_] | None]:
-    """For each shape the vertices where another primitive of its mesh continues: if they moved, cracks would open."""
-    meshes: dict[str, list[int]] = {}
-    for number, (shape, _) in enumerate(found):
-        meshes.setdefault(shape.place.rsplit("/", 2)[0], []).append(number)
-    locks: list[npt.NDArray[np.bool_] | None] = [None] * len(found)
-    for numbers in meshes.values():
-        shared = shared_vertices([found[n][1].attributes["POSITION"] for n in numbers])
-        for number, lock in zip(numbers, shared, strict=True):
-            locks[number] = lock if lock.any() else None
-    return locks

@@ -6,7 +6,9 @@ A chain of attempts, because no single one works on every mesh:
    are only selected, never moved, so skins, morph targets and custom attributes survive.
 2. ``flat``: a flat-shaded mesh has no two triangles that share a vertex, and so nothing to collapse. Join the vertices
    without their normals, collapse, and give the new triangles flat normals again.
-3. ``kept``: the mesh as it is, vertices joined where they are equal.
+3. ``replaced``: another surface in its place that the caller has made (``compute/meshlab``), where it is better. Its
+   vertices are new, so this is for geometry with nothing but positions and normals.
+4. ``kept``: the mesh as it is, vertices joined where they are equal.
 
 meshoptimizer's own error estimate is not believed: each attempt is measured (`surface_error`) and must pass the gate,
 else more triangles are tried. No mesh vanishes: an empty result never passes.
@@ -24,8 +26,10 @@ import numpy.typing as npt
 from cloudbaker.compute.meshes import meshopt
 from cloudbaker.compute.meshes.error import MeshError, Surface, surface_error
 from cloudbaker.compute.meshes.meshopt import MeshoptError
+from cloudbaker.compute.meshes.normals import smooth_normals
 from cloudbaker.compute.meshes.quantize import dequantize
 from cloudbaker.compute.meshes.simplify import MAX_ATTRIBUTES, simplify
+from cloudbaker.compute.meshes.topology import topology
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.uint32]
@@ -72,13 +76,13 @@ class LodResult:
     """Measured against the primitive as it came, in % of its bounding box's diagonal (or of `diagonal`)."""
     error_max_percent: float
     method: str
-    """``attributes``, ``flat`` or ``kept``."""
+    """``attributes``, ``flat``, ``replaced`` or ``kept``."""
     note: str
     """Why there are more triangles than asked for; else empty."""
     morph_targets: list[dict[str, Array]] | None
     """As they came in, for the vertices that are left."""
     source: npt.NDArray[np.int64]
-    """For each vertex the source vertex it was copied from."""
+    """For each vertex the source vertex it was copied from; -1 where it is a new one."""
 
 
 def simplify_primitive(
@@ -91,6 +95,7 @@ def simplify_primitive(
     locked: Array | None = None,
     diagonal: float | None = None,
     poses: Sequence[Array] = (),
+    replacement: tuple[Array, Array] | None = None,
     options: LodOptions = LodOptions(),
 ) -> LodResult:
     """Simplify a triangle primitive to `ratio` of its triangles, or less far if the mean error would pass the gate.
@@ -100,7 +105,9 @@ def simplify_primitive(
     `shared_vertices` of a mesh with several primitives, and no gaps open between them. `diagonal` is what percentages
     refer to, if not to the primitive's own bounding box. `poses` are positions (n, 3) of the same vertices as a skin or
     morph targets move them: the error is the largest of all, so that what passes at rest doesn't tear at an elbow.
-    Raises MeshoptError on bad shapes, indices and numbers.
+    `replacement` is another simplification of it, (positions, indices), that is taken if it passes the gate too and has
+    fewer triangles, or as few and a smaller error; only where `may_be_replaced`. Raises MeshoptError on bad shapes,
+    indices and numbers.
     """
     if "POSITION" not in attributes:
         raise MeshoptError("a primitive without POSITION can't be simplified")
@@ -136,8 +143,17 @@ def simplify_primitive(
             flat = work.search(without, flat=True)
             if flat is not None and (best is None or len(flat.mesh.indices) < len(best.mesh.indices)):
                 best = flat
+    if replacement is not None and locked is None and may_be_replaced(attributes, morph_targets or ()):
+        other = work.replaced(*replacement, like=streams)
+        if other is not None and other.better_than(best):
+            best = other
     kept = _Attempt(whole, MeshError(0.0, 0.0), "kept", gated=True)
     return _finished(best or kept, len(morph_targets) if morph_targets is not None else None, work)
+
+
+def may_be_replaced(attributes: Mapping[str, Array], morph_targets: Sequence[Mapping[str, Array]] = ()) -> bool:
+    """Whether a primitive's vertices carry nothing that new vertices would lack: positions, and normals made anew."""
+    return attributes.keys() <= {"POSITION", "NORMAL"} and not morph_targets
 
 
 def shared_vertices(positions: Sequence[Array]) -> list[npt.NDArray[np.bool_]]:
@@ -167,6 +183,13 @@ class _Attempt:
     method: str
     gated: bool
     """Fewer triangles were possible, but did not pass the gate."""
+
+    def better_than(self, other: _Attempt | None) -> bool:
+        """Fewer triangles by a twentieth, or about as many and a smaller error."""
+        if other is None:
+            return True
+        ours, theirs = len(self.mesh.indices), len(other.mesh.indices)
+        return ours < 0.95 * theirs or (ours <= 1.05 * theirs and self.error.mean_percent < other.error.mean_percent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +260,31 @@ class _Work:
                 break
         return worst
 
+    def replaced(self, positions: Array, indices: Array, *, like: Mapping[str, Array]) -> _Attempt | None:
+        """A surface that the caller has made, with normals of its own where the source has normals."""
+        points = meshopt.checked_floats(positions, 3, "replacement")
+        faces = meshopt.checked_triangles(indices, len(points)).reshape(-1, 3)
+        if not len(faces) or len(faces) >= len(self.faces):
+            return None
+        error = surface_error(self.source, Surface(points, faces), samples=self.options.samples, diagonal=self.diagonal)
+        if not self.passes(error) or _tears(self.source, points, faces):
+            return None
+        corner = faces.ravel()
+        streams = {"POSITION": points[corner]}
+        if "NORMAL" in like:
+            streams["NORMAL"] = smooth_normals(points, faces).reshape(-1, 3)
+        joined = meshopt.weld(streams, np.arange(len(corner), dtype=np.uint32).reshape(-1, 3))
+        mesh = meshopt.Welded(joined.streams, joined.indices, np.full(len(joined.source), -1, np.int64))
+        return _Attempt(mesh, error, "replaced", gated=False)
+
     def passes(self, error: MeshError) -> bool:
         """The gate."""
         return error.mean_percent <= self.gate and error.max_percent <= self.gate * self.options.max_to_mean
+
+
+def _tears(source: Surface, positions: Array, indices: Array) -> bool:
+    """Whether a surface is open where its source is closed, or more open: a hole that no mean error shows."""
+    return topology(positions, indices).open_edges > topology(source.vertices, source.faces).open_edges
 
 
 def _metric(streams: Mapping[str, Array], options: LodOptions) -> tuple[Array, Array]:
