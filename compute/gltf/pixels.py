@@ -105,7 +105,7 @@ def encode_lossless(pixels: Pixels, format: ImageFormat) -> bytes:
     if format == "webp":
         image.save(out, "WEBP", lossless=True, exact=True, method=4)
     else:
-        image.save(out, "PNG", optimize=True)
+        image.save(out, "PNG", compress_level=6)  # 9 takes five times as long for 3 % less
     return out.getvalue()
 
 

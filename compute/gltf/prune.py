@@ -79,17 +79,25 @@ def unused(document: Document) -> dict[str, set[int]]:
     }
 
 
-def drop_orphans(document: Document, before: dict[str, set[int]]) -> None:
-    """Drop the items that nothing refers to and that were not among the `unused` before."""
+def drop_orphans(document: Document, before: dict[str, set[int]]) -> bool:
+    """Drop the items that nothing refers to and that were not among the `unused` before.
+
+    Whether that leaves holes: a view that was shared with an accessor that is gone still holds its bytes.
+    """
+    shared: set[int] = set()
     for kind in _ORDER:
         used, alone = _used(document, kind), before[kind]
         items = document.items(kind)
         kept = [i for i, item in enumerate(items) if i in used or id(item) in alone]
+        if kind == "accessors":
+            gone = {items[i].get("bufferView") for i in set(range(len(items))) - set(kept)}
+            shared = {items[i]["bufferView"] for i in kept if "bufferView" in items[i]} & gone
         if len(kept) < len(items):
             new = [-1] * len(items)
             for to, old in enumerate(kept):
                 new[old] = to
             document.remap(kind, new, len(kept))
+    return bool(shared)
 
 
 def _used(document: Document, kind: str) -> set[int]:

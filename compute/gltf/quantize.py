@@ -19,9 +19,8 @@ import numpy as np
 from cloudbaker.compute.gltf.compress_draco import snorm16
 from cloudbaker.compute.gltf.dedup import opaque, usage
 from cloudbaker.compute.gltf.document import ARRAY_BUFFER, Array, Document
-from cloudbaker.compute.gltf.pack import pack
 from cloudbaker.compute.gltf.poses import local_matrix
-from cloudbaker.compute.gltf.references import DRACO, KNOWN, QUANTIZATION, Json, references
+from cloudbaker.compute.gltf.references import DRACO, KNOWN, QUANTIZATION, Json
 from cloudbaker.compute.meshes.quantize import quantize_weights, unorm
 
 
@@ -75,8 +74,6 @@ def quantize(document: Document, options: QuantizeOptions = QuantizeOptions()) -
             if DRACO not in primitive.get("extensions", {}):
                 work.attributes(primitive["attributes"])
     meshes, notes = _positions(work) if options.positions else (0, [])
-    if work.left_holes():
-        pack(document)
     if work.extended:
         document.declare(QUANTIZATION, required=True)
     return Quantized(len(work.done), meshes, tuple(notes))
@@ -103,13 +100,6 @@ class _Work:
             and "bufferView" in accessor
             and not opaque(self.document, index)
         )
-
-    def left_holes(self) -> bool:
-        """Whether what is quantized now leaves unused bytes between others, as in interleaved views."""
-        accessors = self.document.items("accessors")
-        used = {holder[key] for holder, key, _ in references(self.document.json, "accessors")}
-        left = {accessors[old]["bufferView"] for old in self.done if old not in used}
-        return any(accessors[index].get("bufferView") in left for index in used)
 
     def attributes(self, attributes: Json) -> None:
         options = self.options
