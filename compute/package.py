@@ -49,6 +49,9 @@ TEXTURE_FIELDS: Final = (
     "bytes",
     "bytes_before",
     "kept",  # the source's own bytes were kept
+    "gpu_bytes",  # in a GPU's memory, with mipmaps
+    "gpu_bytes_before",
+    "levels",  # mipmaps in the file
     "lossless",
     "psnr_db",  # against the scaled source, by an independent decoder; null: equal, or kept
     "angle_degrees",  # mean angle error of a normal map
