@@ -35,9 +35,9 @@ from cloudbaker.settings import settings
 Level = Literal["fast", "default", "max"]
 
 EFFORTS: dict[Level, tuple[int, ...]] = {
-    "fast": (1, 400, 400, 1, 0, 0, 0, 0),
-    "default": (2, 32, 32, 2, 0, 0, 0, 0),
-    "max": (4, 0, 0, 6, 3, 4, 1, 3),
+    "fast": (1, 50000, 50000, 1, 0, 0, 0, 1, 0, 4),
+    "default": (2, 1600, 1600, 2, 0, 0, 0, 4, 1, 8),
+    "max": (4, 0, 0, 6, 3, 4, 1, 8, 3, 16),
 }
 """For each level: rounds of least squares; squared error of a block from which a second plane of weights is tried, and
 from which subsets are; how many patterns of modes 2, 4, 9 and 16 are, of mode 7, of mode 3 (`Effort` in uastc.h)."""
