@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cloudbaker.compute.godot.adapter import Engines, LocalEngines
 from cloudbaker.compute.job import Job, Limits, Outcome, Workbench
+from cloudbaker.compute.textures import programs
 from cloudbaker.model import AssetRef, Dependency, Run, Source
 from cloudbaker.settings import settings
 
@@ -97,7 +98,7 @@ class BakeContext:
 
     def do_all(self, jobs: list[Job]) -> list[Outcome]:
         """Run several jobs at once, as far as the workbench has room."""
-        outcomes = self.workbench.run_all(jobs)
+        outcomes = programs.run_all(self.workbench, jobs)
         self.outcomes += outcomes
         return [o.unwrap() for o in outcomes]
 

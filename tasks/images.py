@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cloudbaker.compute.job import Job, Limits, Outcome, Workbench
+from cloudbaker.compute.textures import programs
 from cloudbaker.errors import CloudBakerError, SourceUnreadable, UsageError
 from cloudbaker.model import Finding, to_json
 from cloudbaker.tasks.gather import findings_of
@@ -246,7 +247,7 @@ def encode_files(
                     params,
                     limits or Limits(),
                 )
-                flights[pool.submit(workbench.run, job)] = index
+                flights[pool.submit(programs.run, workbench, job)] = index
             if not flights:
                 break
             for future in wait(flights, return_when=FIRST_COMPLETED).done:

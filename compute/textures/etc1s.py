@@ -34,15 +34,18 @@ from cloudbaker.compute.textures.ktx2 import Ktx2Error, read_ktx2
 from cloudbaker.compute.textures.ktx2_uastc import transcoded
 from cloudbaker.compute.textures.measure import Pixels
 from cloudbaker.compute.textures.options import LEVELS, Candidate, EncodeOptions, Source, judged
+from cloudbaker.compute.textures.programs import ETC1S
 from cloudbaker.errors import SandboxJobError, SandboxLimit, ToolMissing
 from cloudbaker.model import Finding, Severity, to_json
 
-FORMAT = "ktx2-etc1s"
+FORMAT = ETC1S
 INSTEAD = "ktx2-uastc"
 """What is made where the program is missing."""
 JOBS: Mapping[str, Callable[[Inputs, Params], JobResult]] = {
     "cloudbaker.compute.textures.encode:encode_job": encode_job,
     "cloudbaker.compute.textures.convert:convert_job": convert_job,
+    "cloudbaker.compute.textures.uastc.job:encode_job": encode_job,  # ETC1S where UASTC is too large
+    "cloudbaker.compute.textures.uastc.job:convert_job": convert_job,
 }
 """Jobs that `run` can run."""
 EFFORT = {"fast": 1, "default": 2, "max": 4}
@@ -207,11 +210,6 @@ def _name(options: EncodeOptions) -> str:
 # -- outside ----------------------------------------------------------------------------------------------------------
 
 
-def takes(job: Job) -> bool:
-    """Whether a job has to be run by `run`."""
-    return job.function in JOBS and _format(job.params) == FORMAT
-
-
 def run(workbench: Workbench, job: Job) -> Outcome:
     """Run a job of `JOBS` that makes ETC1S. Where the program is missing it makes UASTC, and says so by a finding.
 
@@ -234,13 +232,6 @@ def run(workbench: Workbench, job: Job) -> Outcome:
     raise SandboxJobError("a texture was handed over again and again: please report it with the file")
 
 
-def run_all(workbench: Workbench, jobs: list[Job]) -> list[Outcome]:
-    """As ``workbench.run_all``, for jobs of which some make ETC1S."""
-    plain = [job for job in jobs if not takes(job)]
-    outcomes = iter(workbench.run_all(plain) if plain else [])
-    return [run(workbench, job) if takes(job) else next(outcomes) for job in jobs]
-
-
 def _wanted(said: object, made: Mapping[str, bytes]) -> EncodeOptions:
     """What a job asks for. Its process has read content from outside: what it says is no more to be believed."""
     try:
@@ -256,18 +247,16 @@ def _wanted(said: object, made: Mapping[str, bytes]) -> EncodeOptions:
     return options
 
 
-def _format(params: Params) -> object:
-    return params.get("options", params).get("format")
-
-
 def _instead(workbench: Workbench, job: Job) -> Outcome:
     params = dict(job.params)
-    if "options" in params:
-        params["options"] = {**params["options"], "format": INSTEAD}
-    else:
-        params["format"] = INSTEAD
-    module, _, name = job.function.rpartition(":")
-    function = f"{module.rpartition('.')[0]}.uastc.job:{name}"  # a fork server with the kernel loaded
+    asked = dict(params.get("options", params))
+    if asked.get("format") == FORMAT:
+        asked["format"] = INSTEAD
+    if asked.get("instead") == FORMAT:
+        asked["instead"] = "webp"
+    params = {**params, "options": asked} if "options" in params else asked
+    name = job.function.rpartition(":")[2]
+    function = f"cloudbaker.compute.textures.uastc.job:{name}"  # a fork server with the kernel loaded
     outcome = workbench.run(replace(job, function=function, params=params))
     if outcome.status is Status.OK:
         finding = Finding(

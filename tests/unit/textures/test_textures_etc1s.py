@@ -13,7 +13,7 @@ from PIL import Image
 
 from cloudbaker.compute.job import Job, Limits, Status
 from cloudbaker.compute.sandbox import Sandbox
-from cloudbaker.compute.textures import etc1s
+from cloudbaker.compute.textures import etc1s, programs
 from cloudbaker.compute.textures.headers import ImageHeader
 from cloudbaker.compute.textures.ktx2 import read_ktx2
 from cloudbaker.compute.textures.ktx2_uastc import transcoded
@@ -96,7 +96,7 @@ def test_a_search_goes_out_for_each_setting(sandbox: Sandbox) -> None:
 def test_jobs_of_all_kinds_keep_their_order(sandbox: Sandbox) -> None:
     formats = ["webp", "ktx2-etc1s", "png", "ktx2-etc1s"]
     jobs = [job({"format": name, "max_size": 8 * (n + 1)}) for n, name in enumerate(formats)]
-    outcomes = etc1s.run_all(sandbox, jobs)
+    outcomes = programs.run_all(sandbox, jobs)
     assert [o.value["mime"] for o in outcomes] == ["image/webp", "image/ktx2", "image/png", "image/ktx2"]
     assert [o.value["width"] for o in outcomes] == [8, 16, 24, 32]
 
