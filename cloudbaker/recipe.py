@@ -40,6 +40,11 @@ class Meshes(_Part):
     """Which size decides between them: the file's, what a server sends that compresses on the way, or both alike."""
     meshopt: Literal["EXT", "KHR"] = "EXT"
     """Which of the two extensions: KHR_meshopt_compression is smaller, EXT_meshopt_compression is read everywhere."""
+    repair: bool = False
+    """Mend static surfaces without texture coordinates: merge, orient, close holes. Needs the extra ``pymeshlab``."""
+    decimate: Literal["meshoptimizer", "rescue", "pymeshlab"] = "meshoptimizer"
+    """Who makes levels of detail of static surfaces without texture coordinates: with ``rescue``, PyMeshLab where
+    meshoptimizer gets stuck; with ``pymeshlab``, whoever is more exact (14 to 40 times as slow)."""
     position_bits: int = Field(14, ge=8, le=24)
     normal_bits: int = Field(10, ge=6, le=16)
     texcoord_bits: int = Field(12, ge=8, le=20)

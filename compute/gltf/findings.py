@@ -124,6 +124,13 @@ RULES: dict[str, Rule] = {
     "draco.mismatch": Rule("a Draco payload holds something else than its accessors say", _REEXPORT),
     "meshopt.corrupt": Rule("a meshopt payload does not decode", _UPLOAD),
     "meshopt.invalid": Rule("a meshopt buffer view contradicts itself", _REEXPORT),
+    # --- repair, where the recipe asks for it
+    "mesh.repaired": Rule("a surface was mended; the message says what changed", "nothing to do", Severity.INFO),
+    "mesh.not-repaired": Rule(
+        "a surface stays as it came: its repair failed, or would have moved it too far",
+        "mend it in the program that it was made with",
+        Severity.WARNING,
+    ),
 }
 
 

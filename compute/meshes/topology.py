@@ -38,6 +38,12 @@ class Topology:
     """Triangles with the same three corners as an earlier one, whichever way round."""
 
     @property
+    def flaws(self) -> int:
+        """What a repair would mend, all kinds together."""
+        edges = self.open_edges + self.branching_edges + self.flipped_edges
+        return edges + self.flat_triangles + self.repeated_triangles
+
+    @property
     def closed(self) -> bool:
         """Whether it is a surface without border."""
         return self.components > 0 and not (self.open_edges or self.branching_edges)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cloudbaker.compute.gltf.facts import memory_of
+from cloudbaker.compute.gltf.findings import Findings
 from cloudbaker.compute.gltf.references import SPEC_GLOSS
 from cloudbaker.compute.job import Job, Outcome
+from cloudbaker.compute.meshlab import version as meshlab_version
 from cloudbaker.compute.npm import validator_js
 from cloudbaker.compute.package import MANIFEST, build_manifest
 from cloudbaker.compute.textures.slots import gpu_bytes, plan
@@ -21,15 +23,18 @@ from cloudbaker.tasks.gather import findings_of, gather
 from cloudbaker.tasks.ingest import Ingested, blob_input
 from cloudbaker.tasks.optimize import Optimized
 from cloudbaker.tasks.package import Packaged, signed
+from cloudbaker.tasks.surfaces import decimated, repaired, wants_meshlab
 from cloudbaker.tasks.targets import Identity
 from cloudbaker.tasks.validate import Validated
 
 __all__ = ["gather", "identity", "optimize", "package", "validate"]
 
 
-def identity(_recipe: Recipe, _tenant: str) -> Identity:
-    """The tools of a bake; the web has no engine."""
-    return Identity(None, versions())
+def identity(recipe: Recipe, _tenant: str) -> Identity:
+    """The tools of a bake; the web has no engine. Raises `ToolMissing` where the recipe asks for an extra that is not
+    installed."""
+    extra = {"pymeshlab": meshlab_version()} if wants_meshlab(recipe) else {}
+    return Identity(None, {**versions(), **extra})
 
 
 def validate(context: BakeContext, ingested: Ingested) -> Validated:
@@ -68,11 +73,12 @@ def validate(context: BakeContext, ingested: Ingested) -> Validated:
 def optimize(context: BakeContext, validated: Validated) -> Optimized:
     """One job takes the model apart, one per image encodes it (on a GPU where there is one), one assembles."""
     recipe = context.recipe
-    model = _materials(context, validated)
+    mended = Findings()
+    model = repaired(context, _materials(context, validated), mended)
     unpacked = context.do(context.job("gltf.optimize:unpack_job", {"model.glb": model}))
     images = unpacked.value["images"] if recipe.textures.format != "keep" else []
     encoded = context.do_all([_encoding(context, image, unpacked.files[image["file"]]) for image in images])
-    findings = [
+    findings = [*mended] + [
         replace(finding, place=f"/images/{image['index']}")
         for image, outcome in zip(images, encoded, strict=True)
         for finding in findings_of(outcome.value["findings"])
@@ -88,10 +94,11 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
         row, offer = _forms(image, outcome)
         replaced += [row] if row else []
         heavier += [offer] if offer else []
+    surfaces, replacements = decimated(context, model)
     assembled = context.do(
         context.job(
             "gltf.optimize:assemble_job",
-            inputs,
+            {**inputs, **surfaces},
             memory_bytes=memory_of(validated.facts),
             images=replaced,
             heavier=heavier,
@@ -99,6 +106,7 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
             meshes=recipe.meshes.model_dump(mode="json"),
             verbs=recipe.verbs.model_dump(mode="json"),
             lods=[lod.model_dump(mode="json") for lod in recipe.lods],
+            replacements=replacements,
         )
     )
     variants = assembled.value["variants"]
