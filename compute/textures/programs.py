@@ -6,12 +6,22 @@ Light to import: what the programs need is loaded when a job first asks for one.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from cloudbaker.compute.job import Job, Outcome, Workbench
 
 ETC1S = "ktx2-etc1s"
+
+
+def versions(formats: Iterable[str | None]) -> dict[str, str]:
+    """The programs that decide the bytes of images in some formats, for the bake key: ``{"basisu": "1.16.3"}``, or
+    ``none`` where it is not installed, and another format is made."""
+    if ETC1S not in formats:
+        return {}
+    from cloudbaker.compute.textures import etc1s
+
+    return {"basisu": etc1s.version() if etc1s.available() else "none"}
 
 
 def takes(job: Job) -> bool:
@@ -32,7 +42,7 @@ def run(workbench: Workbench, job: Job) -> Outcome:
 
 
 def run_all(workbench: Workbench, jobs: Sequence[Job]) -> list[Outcome]:
-    """As ``workbench.run_all``, for image jobs of all kinds. The programs run on this machine, as many at once as it has
+    """As ``workbench.run_all``, for image jobs of all kinds. Programs run on this machine, as many at once as it has
     cores. Raises what `etc1s.run` raises."""
     if not any(map(takes, jobs)):
         return workbench.run_all(jobs)

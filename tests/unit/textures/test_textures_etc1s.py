@@ -77,6 +77,12 @@ def test_descriptor_is_the_one_that_the_specification_asks_for() -> None:
 
 
 @installed
+def test_its_version_is_in_the_bake_key_of_who_asks_for_it() -> None:
+    assert programs.versions({"ktx2-etc1s", None}) == {"basisu": "1.16.3"}
+    assert programs.versions({"ktx2", None}) == {}
+
+
+@installed
 def test_same_bytes_again_and_less_for_less_quality() -> None:
     data = png(picture())
     files = {q: etc1s.run_basisu(data, EncodeOptions(quality=q), Limits()) for q in (10, 90)}
@@ -107,6 +113,7 @@ def test_without_the_program_it_is_uastc_with_a_finding(
     monkeypatch.setenv("CLOUDBAKER_NPM_PREFIX", str(tmp_path))
     adopt(None)
     assert not etc1s.available()
+    assert programs.versions({"ktx2-etc1s", None}) == {"basisu": "none"}
     for asked in (job({"format": "ktx2-etc1s"}), job({"options": {"format": "ktx2-etc1s"}}, function=CONVERT)):
         outcome = etc1s.run(sandbox, asked).unwrap()
         assert [f["code"] for f in outcome.value["findings"]] == ["texture.etc1s-missing"]
