@@ -245,7 +245,7 @@ class Crew:
         # As many callers as there can be workers: those that wait for a launch each take a thread.
         once = remote.options(num_cpus=0, num_gpus=gpus, max_restarts=0, max_task_retries=0, max_concurrency=256)
         encoder = _Encoder(once.remote(device, share=0.8 * (gpus or 1.0)))
-        encoder.actor.start.remote().future().add_done_callback(lambda done: self._encoder_started(encoder, done))
+        _apart(encoder.actor.start.remote(), lambda done: self._encoder_started(encoder, done))
         return encoder
 
     def _encoder_started(self, encoder: _Encoder, done: Future[Any]) -> None:
@@ -255,7 +255,7 @@ class Crew:
             with self._change:
                 encoder.facts = said
             log.info("textures are encoded on a GPU", card=said.name, proven_blocks=said.proven_blocks)
-            encoder.actor.stay.remote().future().add_done_callback(lambda _gone: self._drop_encoder(encoder, 60.0))
+            _apart(encoder.actor.stay.remote(), lambda _gone: self._drop_encoder(encoder, 60.0))
             return
         if self._drop_encoder(encoder, math.inf if isinstance(said, CloudBakerError) else 60.0):
             detail = said.detail if isinstance(said, CloudBakerError) else str(said)
@@ -378,6 +378,12 @@ class Crew:
 
     def _largest_memory(self) -> int:
         return int(max((node.get("memory", 0.0) for node in _nodes()), default=0.0)) or self.options.memory_bytes
+
+
+def _apart(reference: Any, then: Callable[[Future[Any]], Any]) -> None:
+    """Call `then` with a result once it is there, in a thread of its own: the one that Ray would call it in answers
+    `ray.kill` too, and would wait for itself."""
+    reference.future().add_done_callback(lambda done: threading.Thread(target=then, args=(done,), daemon=True).start())
 
 
 def _nodes() -> list[dict[str, float]]:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cloudbaker import logs
-from cloudbaker.compute.job import Job, Outcome
-from cloudbaker.errors import CloudBakerError
+from cloudbaker.compute.job import Job, Outcome, Workbench
+from cloudbaker.errors import CloudBakerError, ComputeUnavailable
 
 if TYPE_CHECKING:
     from cloudbaker.compute.sandbox import Sandbox
@@ -28,7 +29,12 @@ WORK_PREFIX = "cloudbaker."
 INLINE_BYTES = 64 << 10
 """Below this, bytes travel inside the call. Above, as numpy arrays in the object store: Ray copies ``bytes`` on every
 read, but maps arrays in without a copy (100 MB: 0.4 ms)."""
+ENCODER_SECONDS = 60.0
+"""A GPU that has not answered by then never will: a launch takes less than one."""
 _CLUSTER_SECRETS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+log = logs.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +91,10 @@ class Worker:
         names: Sequence[str],
         log_context: Mapping[str, Any],
         *arrays: np.ndarray[Any, Any],
+        encoder: Any = None,
     ) -> tuple[Outcome, dict[str, np.ndarray[Any, Any]]] | CloudBakerError:
-        """Run `job`, whose inputs come as small bytes and paths (`inline`) and as uint8 arrays for `names`.
+        """Run `job`, whose inputs come as small bytes and paths (`inline`) and as uint8 arrays for `names`; `encoder`
+        is the actor of a `GpuEncoder`, or None.
 
         Large result files are taken out of the outcome and returned as uint8 arrays.
         """
@@ -94,7 +102,7 @@ class Worker:
         large = {name: array.data.cast("B") for name, array in zip(names, arrays, strict=True)}
         with logs.bound(**log_context):
             try:
-                outcome = self._sandbox.run(replace(job, inputs={**inline, **large}))
+                outcome = self._bench(encoder).run(replace(job, inputs={**inline, **large}))
             except CloudBakerError as error:
                 return error
         files = {
@@ -103,7 +111,13 @@ class Worker:
         return replace(outcome, files={k: bytes(v) for k, v in outcome.files.items() if k not in files}), files
 
     def run_item(
-        self, function: str, item_id: str, data: Any, context: Mapping[str, Any], log_context: Mapping[str, Any]
+        self,
+        function: str,
+        item_id: str,
+        data: Any,
+        context: Mapping[str, Any],
+        log_context: Mapping[str, Any],
+        encoder: Any = None,
     ) -> Row:
         """Call a work function with this worker's sandbox; see `cloudbaker.compute.cluster.Cluster.map`."""
         assert self._sandbox is not None, "start() comes first"
@@ -113,7 +127,7 @@ class Worker:
             return Row(fatal=error)
         with logs.bound(**{**log_context, "item": item_id}):
             try:
-                value = call(self._sandbox, data, context)
+                value = call(self._bench(encoder), data, context)
                 json.dumps(value)  # a row that is no JSON is an error of the function here, not a lost worker later
                 return Row(value)
             except CloudBakerError as error:
@@ -122,11 +136,58 @@ class Worker:
             except Exception as error:
                 return Row(error=unexpected(error))
 
+    def _bench(self, encoder: Any) -> Workbench:
+        assert self._sandbox is not None, "start() comes first"
+        return self._sandbox if encoder is None else GpuBench(self._sandbox, encoder)
+
     def stop(self) -> None:
         """Close the sandbox: the orderly end before the actor is killed."""
         if self._sandbox is not None:
             self._sandbox.close()
             self._sandbox = None
+
+
+class GpuBench:
+    """A sandbox beside a GPU: jobs that can (`handover.takes`) have their blocks made by the actor `encoder`, others
+    run as ever. Where the actor is lost or no use, those too: the bytes are the same."""
+
+    name = "local"
+
+    def __init__(self, sandbox: Workbench, encoder: Any) -> None:
+        self._sandbox = sandbox
+        self._encoder = encoder
+
+    def run(self, job: Job) -> Outcome:
+        """Run one job to its end."""
+        from cloudbaker.compute.textures import handover
+
+        if not handover.takes(job):
+            return self._sandbox.run(job)
+        try:
+            return handover.run(self._sandbox, job, self._blocks)
+        except ComputeUnavailable as error:
+            log.warning("no blocks from the GPU, the CPU makes them", said=error.message, detail=error.detail)
+            return self._sandbox.run(job)
+
+    def run_all(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Run several, one after the other: a worker's sandbox has no room for more."""
+        return [self.run(job) for job in jobs]
+
+    def _blocks(
+        self, level: str, sizes: Sequence[tuple[int, int]], texels: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+        import ray
+
+        try:
+            reply = ray.get(self._encoder.encode.remote(level, sizes, texels), timeout=ENCODER_SECONDS)
+        except ray.exceptions.RayError as error:  # dead, unreachable, or silent: GetTimeoutError is one of them
+            raise ComputeUnavailable(
+                "the GPU's actor was lost: the CPU does its work", detail=f"{type(error).__name__}: {error}"
+            ) from error
+        if isinstance(reply, CloudBakerError):
+            raise reply
+        blocks, facts = reply
+        return blocks, facts
 
 
 def resolve(function: str) -> Callable[..., Any]:
@@ -135,8 +196,6 @@ def resolve(function: str) -> Callable[..., Any]:
     Raises `ComputeUnavailable` where this process can't import it: a worker with other code than the driver's, which
     must stop the whole run. (prefect-ray ended such a flow Completed with nothing done.)
     """
-    from cloudbaker.errors import ComputeUnavailable
-
     module, _, name = function.partition(":")
     try:
         if not module.startswith(WORK_PREFIX) or not name:

@@ -1,15 +1,16 @@
 """A job that needs a GPU in its middle: what comes before and after runs in the sandbox, only plain texels leave it.
 
 The device's driver has no place in a sandbox, and content from outside has none beside it. So the sandboxed job
-decodes, scales and makes the mipmaps, and hands over texels of stated sizes; the actor that owns the GPU turns them into
-blocks; a second sandboxed job packs those, decodes them with another library, and measures. Whatever the job asks for
-(`encode.encode_job`, `convert.convert_job`, with a search for a quality or without) is called as it is, with a
+decodes, scales and makes the mipmaps, and hands over texels of stated sizes; the actor that owns the GPU turns them
+into blocks; a second sandboxed job packs those, decodes them with another library, and measures. Whatever the job asks
+for (`encode.encode_job`, `convert.convert_job`, with a search for a quality or without) is called as it is, with a
 `ktx2_uastc.block_maker` that stops it where the blocks should come from, and starts it anew with them. It decodes its
 image again then: 0.1 s of 2048² beside 1 s for the mipmaps, which are not made again.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -53,13 +54,13 @@ def run(workbench: Workbench, job: Job, encode: EncodeBlocks) -> Outcome:
     blocks: dict[str, bytes] = {}
     facts: dict[str, Any] = {}
     wall = cpu = 0.0
-    peak = 0
+    peak, started = 0, time.monotonic()
     for _ in range(len(LEVELS) + 1):
         params = {"function": job.function, "params": dict(job.params), "known": bool(len(texels))}
         inputs = {**job.inputs, **{f"blocks-{level}": data for level, data in blocks.items()}}
-        outcome = workbench.run(
-            replace(job, function=f"{__name__}:handover_job", inputs=inputs, params=params, gpu=False)
-        )
+        left = max(1.0, job.limits.wall_seconds - (time.monotonic() - started))
+        limits = replace(job.limits, wall_seconds=left)
+        outcome = workbench.run(Job(f"{__name__}:handover_job", inputs, params, limits))
         wall, cpu, peak = wall + outcome.wall_seconds, cpu + outcome.cpu_seconds, max(peak, outcome.peak_bytes)
         if outcome.status is not Status.OK or "done" in outcome.value:
             value = outcome.value["done"] if outcome.status is Status.OK else outcome.value
