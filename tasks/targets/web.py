@@ -13,6 +13,7 @@ from cloudbaker.compute.job import Job, Outcome
 from cloudbaker.compute.meshlab import version as meshlab_version
 from cloudbaker.compute.npm import validator_js
 from cloudbaker.compute.package import MANIFEST, build_manifest
+from cloudbaker.compute.textures import programs
 from cloudbaker.compute.textures.slots import gpu_bytes, plan
 from cloudbaker.compute.toolchain import versions
 from cloudbaker.errors import SandboxJobError
@@ -34,6 +35,7 @@ def identity(recipe: Recipe, _tenant: str) -> Identity:
     """The tools of a bake; the web has no engine. Raises `ToolMissing` where the recipe asks for an extra that is not
     installed."""
     extra = {"pymeshlab": meshlab_version()} if wants_meshlab(recipe) else {}
+    extra |= programs.versions({recipe.textures.format, recipe.textures.slots.color})
     return Identity(None, {**versions(), **extra})
 
 
