@@ -71,8 +71,8 @@ class Verbs(_Part):
     keep_named: bool = True
     """The three above leave alone what has a name."""
     metal_rough: Literal["keep", "specular", "metallic"] = "specular"
-    """Of specular-glossiness materials, which three.js does not know any more: the same look by KHR_materials_specular,
-    or an approximation by core glTF alone."""
+    """Of specular-glossiness materials, which three.js does not know any more: the same colours by
+    KHR_materials_specular, or an approximation by core glTF alone."""
     merge_textures: bool = False
     """Occlusion and metallic-roughness in one image, where they have the same size."""
     split_textures: bool = False

@@ -3,13 +3,14 @@
 KHR_materials_pbrSpecularGlossiness is archived: three.js has dropped it, and a viewer that does not know it shows white
 plastic. There are two ways out:
 
-- ``specular``: KHR_materials_specular and KHR_materials_ior say the same reflection in the words of today (index of
-  refraction 0, the colour of the reflection as it was). Nothing changes but 8-bit rounding of the roughness.
+- ``specular``: the conversion that KHR_materials_specular gives, with KHR_materials_ior (index of refraction 0) so that
+  its colour is all of the reflection. Diffuse and specular colours stay as they were, roughness is rounded to 8 bits.
+  How a viewer shares energy between the two at grazing angles is its own business, before as after.
 - ``metallic``: core glTF alone. The amount of metal is solved for, texel by texel, so that brightness of diffuse and
   specular are met; what no metal or dielectric can be (a coloured reflection over a coloured ground) is approximated.
 
-Sources: KHR_materials_pbrSpecularGlossiness (with its appendix "conversion") and KHR_materials_ior in the Khronos glTF
-extension registry; McGuire et al., the solver of Khronos' ``convert-between-workflows`` example.
+Sources: KHR_materials_pbrSpecularGlossiness, KHR_materials_specular ("Conversions") and KHR_materials_ior in the
+Khronos glTF extension registry; for ``metallic`` the formulas of the first one's ``convert-between-workflows``.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class MetalRoughOptions:
     """How to convert."""
 
     method: Literal["specular", "metallic"] = "specular"
-    """``specular`` keeps the look exactly and needs KHR_materials_specular of the viewer; ``metallic`` is core glTF."""
+    """``specular`` keeps both colours and needs KHR_materials_specular of the viewer; ``metallic`` is core glTF."""
     format: ImageFormat = "png"
     """Of new images, which are lossless."""
 
