@@ -24,6 +24,7 @@ from cloudbaker.compute.gltf.document import (
     Array,
     Document,
     compression,
+    dequantized,
     describe,
     padded,
 )
@@ -98,12 +99,15 @@ _Key = tuple[str, str, str, int, int]
 
 
 def compress_meshopt(document: Document, options: MeshoptOptions = MeshoptOptions()) -> Compressed:
-    """Compress geometry, animations and matrices in place. The document must be decoded (see `decompress.decode`)."""
+    """Compress geometry, animations and matrices in place. The document must be decoded (see `decompress.decode`).
+
+    Attributes that KHR_mesh_quantization made integers may stay so: they are packed as they are, bit by bit.
+    """
     groups: dict[_Key, _Group] = {}
     done = 0
     notes: list[str] = []
     for shape in list(shapes(document)):
-        geometry = read(document, shape.first)
+        geometry = read(document, shape.first, quantized=True)
         try:
             _place_shape(document, groups, shape, geometry, options)
             done += 1
@@ -297,13 +301,20 @@ def ordered(geometry: Geometry) -> Geometry:
 
 
 def _attribute(name: str, data: Array, extent: float, normalized: bool, options: MeshoptOptions) -> _Stream:
+    integers = data.dtype.kind != "f"  # quantized before: to be rounded no further
     if name == "POSITION":
-        return _exponential(data, extent, options.position_bits)
+        return _exact(data, normalized=normalized) if integers else _exponential(data, extent, options.position_bits)
     if name in ("NORMAL", "TANGENT"):
-        rows = meshopt.encode_filter_oct(data, bits=options.normal_bits)
+        if integers and data.dtype != np.int8:
+            return _exact(data, normalized=normalized)
+        # Of 8 bits the octahedral form has as many, at half the size of three separate ones.
+        bits = 8 if integers else options.normal_bits
+        rows = meshopt.encode_filter_oct(dequantized(data) if integers else data, bits=bits)
         decoded = _decoded(rows, Filter.OCTAHEDRAL)
         return _Stream(rows, decoded[:, : data.shape[1]], Mode.ATTRIBUTES, Filter.OCTAHEDRAL, True, ARRAY_BUFFER)
     if name.startswith("TEXCOORD_"):
+        if integers:
+            return _exact(data, normalized=normalized)
         return _exponential(data, float(np.ptp(data, axis=0).max()), options.texcoord_bits)
     if name.startswith("COLOR_"):
         if data.size and (data.min() < 0 or data.max() > 1):

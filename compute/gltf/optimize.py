@@ -293,6 +293,9 @@ def _compress(work: _Work) -> str:
     """Make the candidates of the full model and take the smallest."""
     best = _Variant(MAIN, "default", work.inputs[MAIN], compression_of(work.source), count(work.source))
     makers: list[_Maker] = [("repacked", partial(_plain, work, work.document)), *_codecs(work, work.plain)]
+    quantized = QUANTIZATION in work.document.json.get("extensionsUsed", ())
+    if quantized and not work.rebuilt and work.meshes.get("compression", "auto") in ("auto", "meshopt"):
+        makers.append(("meshopt of its integers", partial(_integers, work)))
     limit = 100 * 2.0 ** (1 - work.meshes.get("position_bits", 14))
     work.variants.append(_smallest(work, best, "source", makers, gain=not work.rebuilt, max_percent=limit))
     return f"{work.size} → {len(work.variants[0].data)} bytes"
@@ -490,6 +493,17 @@ def _codecs(work: _Work, plain: Document) -> list[_Maker]:
 
         makers.append((BOTH, lambda: _with(work, plain, both)))
     return makers
+
+
+def _integers(work: _Work) -> tuple[bytes, str]:
+    """What came quantized, packed bit by bit: it is not rounded a second time, and the floats of the same values would
+    take more (PirateMeshopt: 28 kB instead of 25)."""
+    document = work.document.clone()
+    decode(document)
+    resample(document)
+    quantize_animations(document)
+    packing = replace(_options(MeshoptOptions, work), extension=work.meshes.get("meshopt", "EXT"))
+    return _with(work, document, lambda d: compress_meshopt(d, packing))
 
 
 def _outside_draco(plain: Document) -> bool:

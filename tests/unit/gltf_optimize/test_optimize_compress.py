@@ -299,3 +299,28 @@ def test_two_payloads_that_claim_one_accessor_get_one_each():
     decode(document)
     counts = [len(read(document, primitive).indices) for primitive in mesh["primitives"]]
     assert counts[0] > 3 * counts[1] > 0
+
+
+def test_quantized_integers_are_packed_as_they_are(khronos):
+    """No detour over floats: the same integers come out, and none is rounded a second time."""
+    document = Document.from_glb(models.VALID["quantized"]())
+    primitive = document.json["meshes"][0]["primitives"][0]
+    before = {name: document.accessor(index) for name, index in primitive["attributes"].items()}
+    kinds = {
+        name: document.items("accessors")[index]["componentType"] for name, index in primitive["attributes"].items()
+    }
+    assert kinds["POSITION"] != 5126
+    reserved = reserve(document)
+    compress_meshopt(document)
+    prune(document, reserved, data_only=True)
+    data = document.to_glb()
+    packed = Document.from_glb(data)
+    primitive = packed.json["meshes"][0]["primitives"][0]
+    for name, index in primitive["attributes"].items():
+        accessor = packed.items("accessors")[index]
+        after = packed.accessor(index)
+        assert accessor["componentType"] == kinds[name], name
+        if name in ("POSITION",) or name.startswith("TEXCOORD_"):
+            rows = {tuple(row) for row in before[name].tolist()}
+            assert {tuple(row) for row in after.tolist()} <= rows, name
+    assert khronos([data, decompress(data)]) == []
