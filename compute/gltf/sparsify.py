@@ -25,7 +25,7 @@ class Sparsified:
     done: int
     """Accessors that are sparse now."""
     saved_bytes: int
-    """Of the binary chunk, after `pack` and `prune`."""
+    """Of all accessors, each on its own; a file shrinks by them once `pack` and `prune` have run."""
 
 
 def sparsify(document: Document) -> Sparsified:

@@ -116,7 +116,7 @@ def _moved(document: Document, index: int, source: Numbers) -> int:
         target=ARRAY_BUFFER,
         type=accessor["type"],
     )
-    if "sparse" in accessor:
+    if "sparse" in accessor or "bufferView" not in accessor:
         store_sparse(document, new)
     return new
 
