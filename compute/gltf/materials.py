@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from cloudbaker.compute.gltf.document import Document
-from cloudbaker.compute.gltf.merge_textures import MergeOptions, merge_textures
+from cloudbaker.compute.gltf.merge_textures import merge_textures
 from cloudbaker.compute.gltf.metal_rough import MetalRoughOptions, metal_rough
 from cloudbaker.compute.gltf.prune import drop_orphans, prune, reserve, unused
 from cloudbaker.compute.gltf.references import SPEC_GLOSS
-from cloudbaker.compute.gltf.split_textures import SplitOptions, split_textures
+from cloudbaker.compute.gltf.split_textures import split_textures
 from cloudbaker.compute.gltf.unlit import unlit
 from cloudbaker.compute.job import Inputs, JobResult, Params
 
@@ -30,13 +30,12 @@ def materials_job(inputs: Inputs, params: Params) -> JobResult:
         changed, notes = changed + converted.materials, [*notes, *converted.notes]
     if verbs.get("unlit"):
         changed += unlit(document)
-    for wanted, done in (
-        ("merge_textures", lambda: merge_textures(document, MergeOptions())),
-        ("split_textures", lambda: split_textures(document, SplitOptions())),
-    ):
-        if verbs.get(wanted):
-            result = done()
-            changed, notes = changed + result.materials, [*notes, *result.notes]
+    if verbs.get("merge_textures"):
+        merged = merge_textures(document)
+        changed, notes = changed + merged.materials, [*notes, *merged.notes]
+    if verbs.get("split_textures"):
+        split = split_textures(document)
+        changed, notes = changed + split.materials, [*notes, *split.notes]
     if not changed:
         return JobResult({"changed": 0, "notes": notes})
     if reserved.pinned:

@@ -69,7 +69,7 @@ def merge_textures(document: Document, options: MergeOptions = MergeOptions()) -
     for occlusion, rough in pairs.values():
         key = work.image(occlusion["index"]), work.image(rough["index"]), _sampler(document, rough)
         first, second = work.pixels(occlusion["index"]), work.pixels(rough["index"])
-        texture = work.make(key, rough["index"], "occlusion", partial(_merged, first, second))
+        texture = work.make(key, rough["index"], "", partial(_merged, first, second))
         occlusion["index"] = rough["index"] = texture
     return Textured(
         len(pairs),

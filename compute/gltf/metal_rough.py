@@ -126,7 +126,7 @@ def _exact(work: TextureWork, glossy: Json) -> _Result:
         specular["specularColorTexture"] = info
         return pbr, {SPECULAR: specular, IOR: {"ior": 0}}
     image = work.image(old)
-    colour = work.make(("specular", old, image), old, "specular", lambda: pixels[..., :3])
+    colour = work.make(("specular", old, image), old, "", lambda: pixels[..., :3])
     rough = work.make(("rough", old, image, gloss), old, "roughness", lambda: _roughness(pixels, gloss))
     pbr["metallicRoughnessTexture"] = {**info, "index": rough}
     specular["specularColorTexture"] = {**info, "index": colour}
@@ -168,7 +168,7 @@ def _solved(work: TextureWork, glossy: Json) -> _Result:
             made.append(_texels(diffuse, shiny, diffuse_factor, specular_factor, gloss))
         return made[0]
 
-    colour = work.make(("base", key, factors), info["index"], "base", lambda: pair()[0])
+    colour = work.make(("base", key, factors), info["index"], "", lambda: pair()[0])
     rough = work.make(("metal", key, factors), info["index"], "metallic-roughness", lambda: pair()[1])
     pbr: Json = {
         "baseColorTexture": {**info, "index": colour},

@@ -72,7 +72,8 @@ class TextureWork:
     def make(self, key: object, like: int, what: str, pixels: Callable[[], Pixels]) -> int:
         """The texture that shows these new pixels, once for each `key`: sampler and extras are those of `like`.
 
-        The image is called as that of `like`, and `what` behind it.
+        The image is called as that of `like`, and `what` behind it. Without `what` it is the heir of that image, with
+        its extras too.
         """
         if key not in self._made:
             self._made[key] = self._add(like, what, pixels())
@@ -83,9 +84,11 @@ class TextureWork:
         mime = f"image/{self.format}"
         view = document.add_view(encode_lossless(pixels, self.format))
         image: Json = {"bufferView": view, "mimeType": mime}
-        name = document.items("images")[self.image(like)].get("name")
-        if name:
-            image["name"] = f"{name}-{what}"
+        source = document.items("images")[self.image(like)]
+        if not what:
+            image |= {key: source[key] for key in ("name", "extras") if key in source}
+        elif source.get("name"):
+            image["name"] = f"{source['name']}-{what}"
         document.items("images").append(image)
         index = len(document.items("images")) - 1
         texture: Json = {key: old[key] for key in ("name", "sampler", "extras") if key in old}

@@ -47,7 +47,7 @@ def split_textures(document: Document, options: SplitOptions = SplitOptions()) -
             continue
         at = occlusion["index"], rough["index"]
         occlusion["index"] = work.make((at[0], image, "r"), at[0], "occlusion", partial(_red, pixels))
-        rough["index"] = work.make((at[1], image, "gb"), at[1], "metallic-roughness", partial(_without_red, pixels))
+        rough["index"] = work.make((at[1], image, "gb"), at[1], "", partial(_without_red, pixels))
         done += 1
     return Textured(done, len(document.items("textures")) - before, tuple(notes))
 
