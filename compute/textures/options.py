@@ -18,6 +18,7 @@ FORMATS = {
     "ktx2-uastc": "ktx2_uastc:encode_ktx2_uastc",
     "ktx2-etc1s": "etc1s:encode_ktx2_etc1s",
     "webp": "webp:encode_webp",
+    "avif": "avif:encode_avif",
     "png": "webp:encode_png",
     "jpeg": "webp:encode_jpeg",
     "ktx2-astc": "ktx2_astc:encode_ktx2_4x4",

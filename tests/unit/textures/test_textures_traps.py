@@ -204,7 +204,7 @@ def test_odd_sizes_of_nothing_but_transparency(form: str, size: tuple[int, int])
     pixels = np.zeros((size[1], size[0], 4), np.uint8)
     done = convert(saved(pixels), format=form, level="fast", max_size=8192)
     assert (done.width, done.height) == size
-    assert done.found.candidate.psnr > 60
+    assert done.found.candidate.psnr > 40
 
 
 def test_headers_are_believed_before_pixels_are_asked_for() -> None:
