@@ -117,6 +117,14 @@ RULES: dict[str, Rule] = {
     "image.unsupported": Rule(
         "a texture's image needs an extension that is not there", "use PNG or JPEG, or declare the extension"
     ),
+    "image.ktx2-invalid": Rule(
+        "a KTX2 says of itself what is not so: its levels, their sizes or their place", "export the texture again"
+    ),
+    "image.ktx2-odd": Rule(
+        "a KTX2 is of a kind that glTF does not allow, though it can be read",
+        "encode the texture again, with `cloudbaker encode`",
+        Severity.WARNING,
+    ),
     # --- the official validator
     "khronos.failed": Rule("the official validator gave no answer", "make the model smaller, or report the file"),
     # --- compressed geometry
