@@ -270,6 +270,8 @@ def encode(
     best_effort: bool = False,
     max_size: int | None = None,
     mips: bool = True,
+    cube: bool = False,
+    prefilter: bool = False,
     recipe: str = "web",
     parallel: int | None = None,
     trusted: bool = False,
@@ -283,8 +285,8 @@ def encode(
     `slot` is ``color``, ``normal``, ``data``, or ``auto``: by the file's name. `min_psnr` (dB) and `max_angle` (mean
     degrees, of normal maps) ask for a quality: the cheapest setting that keeps it is found, and `level` and `quality`
     do not count. A file that can't keep it is not written, unless `best_effort` takes the best there is. `max_size` is
-    of the longer side in pixels. The recipe's limits hold. `planned` hears how many files there are, `progress` of each
-    as it ends.
+    of the longer side in pixels. Of environment maps, `cube` makes cube maps, and `prefilter` blurs their mipmaps for
+    reflections. The recipe's limits hold. `planned` hears how many files there are, `progress` of each as it ends.
 
     Files that fail are in the report, and stop no other. Raises `SourceUnreadable` and `UsageError` before any work.
     """
@@ -295,7 +297,16 @@ def encode(
 
     limits = load_recipe(recipe)
     wanted = requests([paths] if isinstance(paths, str | Path) else paths, output, format, slot)
-    options = options_of(format, level, quality, max_size, mips, limits.limits.image_pixels)
+    options = options_of(
+        format,
+        level=level,
+        quality=quality,
+        max_size=max_size,
+        mips=mips,
+        cube=cube,
+        prefilter=prefilter,
+        image_pixels=limits.limits.image_pixels,
+    )
     goal = goal_of(min_psnr, max_angle)
     planned(len(wanted))
     with Sandbox(parallel=parallel, trusted=trusted, outer=settings().outer_sandbox) as workbench:

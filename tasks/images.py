@@ -22,22 +22,15 @@ from cloudbaker.tasks.gather import findings_of
 
 Slot = Literal["color", "normal", "data"]
 
-FORMATS = {
-    "ktx2-uastc": ".ktx2",
-    "ktx2-etc1s": ".ktx2",
-    "ktx2-astc": ".ktx2",
-    "astc": ".astc",
-    "webp": ".webp",
-    "avif": ".avif",
-    "png": ".png",
-    "jpeg": ".jpg",
-}
-"""Format → the suffix of its files."""
+HDR_FORMATS = ("hdr", "ktx2-rgb9e5", "ktx2-astc-hdr")
+"""Of environment maps, which are Radiance .hdr or OpenEXR pictures."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 """What is taken for an image in a folder. A file that is named is read whatever its name."""
+HDR_SUFFIXES = frozenset({".hdr", ".exr"})
 _OF_MIME = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/avif": ".avif"}
 
 _ANY_SIZE = 1 << 30
+_TEXTURES = "cloudbaker.compute.textures"
 _NORMAL = frozenset({"nml", "nor", "norm", "normal", "normals", "nrm"})
 _DATA = frozenset(
     {"ao", "arm", "disp", "displacement", "gloss", "glossiness", "height", "mask", "metal", "metallic", "metalness"}
@@ -134,7 +127,7 @@ def report_rows(report: EncodeReport) -> Iterator[tuple[str, ...]]:
             why = file.error["code"] if file.error else ", ".join(f.code for f in file.findings)
             yield file.path, file.slot, "", f"{file.source_bytes / 1000:,.1f}", "–", "", "", "", why
             continue
-        angle = facts["angle_degrees"]
+        angle, decibel = facts.get("angle_degrees"), facts["psnr_db"]
         yield (
             file.path,
             file.slot,
@@ -142,10 +135,22 @@ def report_rows(report: EncodeReport) -> Iterator[tuple[str, ...]]:
             f"{file.source_bytes / 1000:,.1f}",
             f"{file.bytes / 1000:,.1f}",
             f"{facts['gpu_bytes'] / 1000:,.1f}",
-            "lossless" if facts["lossless"] else f"{facts['psnr_db']:.1f}",
+            "lossless" if decibel is None else f"{decibel:.1f}",
             "" if angle is None else f"{angle:.2f}°",
-            facts["setting"],
+            facts.get("setting", file.format),
         )
+
+
+def formats() -> tuple[str, ...]:
+    """All that there are."""
+    from cloudbaker.compute.textures.options import FORMATS
+
+    return *FORMATS, *HDR_FORMATS
+
+
+def suffix_of(form: str) -> str:
+    """Of the files of a format."""
+    return "." + {"jpeg": "jpg"}.get(form, form.partition("-")[0])
 
 
 def requests(paths: Sequence[str | Path], output: str | Path | None, form: str, slot: str) -> list[ImageRequest]:
@@ -156,8 +161,8 @@ def requests(paths: Sequence[str | Path], output: str | Path | None, form: str, 
 
     Raises `SourceUnreadable` for what is not there, `UsageError` where a file would go onto a source or onto another.
     """
-    if form not in FORMATS:
-        raise UsageError(f"there is no format {form!r}; there are: {', '.join(FORMATS)}")
+    if form not in formats():
+        raise UsageError(f"there is no format {form!r}; there are: {', '.join(formats())}")
     found = [pair for path in paths for pair in _sources(path, form, beside=output is None)]
     sources = list(dict.fromkeys(found))
     named = {source.resolve() for source, _ in sources}
@@ -168,9 +173,9 @@ def requests(paths: Sequence[str | Path], output: str | Path | None, form: str, 
         if single:
             target = Path(str(output))
         elif output is None:
-            target = source.with_suffix(FORMATS[form])
+            target = source.with_suffix(suffix_of(form))
         else:
-            target = (Path(output) / below).with_suffix(FORMATS[form])
+            target = (Path(output) / below).with_suffix(suffix_of(form))
         if target.resolve() in named:
             raise UsageError(f"{target} is a source itself: name another place with -o", output=str(target))
         if other := wanted.get(target.resolve()):
@@ -181,21 +186,32 @@ def requests(paths: Sequence[str | Path], output: str | Path | None, form: str, 
 
 
 def options_of(
-    form: str, level: str, quality: int, max_size: int | None, mips: bool, image_pixels: int
+    form: str,
+    *,
+    level: str = "default",
+    quality: int = 85,
+    max_size: int | None = None,
+    mips: bool = True,
+    cube: bool = False,
+    prefilter: bool = False,
+    image_pixels: int = 64 << 20,
 ) -> dict[str, Any]:
-    """Fields of `EncodeOptions` but the slot. Raises `UsageError` for values that it would not take."""
+    """Fields of `EncodeOptions` but the slot, or of `HdrOptions`. Raises `UsageError` for what they would not take."""
     from cloudbaker.compute.textures.options import EncodeOptions
 
-    options: dict[str, Any] = {
-        "format": form,
-        "level": level,
-        "quality": quality,
-        "max_size": _ANY_SIZE if max_size is None else max_size,
-        "mips": mips,
-        "max_pixels": image_pixels,
-    }
+    size = {} if max_size is None and form in HDR_FORMATS else {"max_size": max_size or _ANY_SIZE}
+    options: dict[str, Any] = {"format": form, "level": level, "mips": mips, **size}
     try:
-        EncodeOptions(**options)
+        if form in HDR_FORMATS:
+            from cloudbaker.compute.textures.hdr import HdrOptions
+
+            options |= {"cube": cube, "prefilter": prefilter}
+            HdrOptions(**options)
+        else:
+            if cube or prefilter:
+                raise UsageError(f"{form} holds no environment map: cube maps are of {', '.join(HDR_FORMATS[1:])}")
+            options |= {"quality": quality, "max_pixels": image_pixels}
+            EncodeOptions(**options)
     except ValueError as error:
         raise UsageError(str(error)) from error
     return options
@@ -236,17 +252,7 @@ def encode_files(
             # No more in flight than can be worked on: results wait in memory, and files can be many.
             while len(flights) < parallel and (following := next(waiting, None)) is not None:
                 index, request = following
-                params = {
-                    "options": {**options, "slot_class": request.slot},
-                    "goal": goal,
-                    "best_effort": best_effort,
-                }
-                job = Job(
-                    "cloudbaker.compute.textures.convert:convert_job",
-                    {"image": request.source},
-                    params,
-                    limits or Limits(),
-                )
+                job = _job(request, options, goal, best_effort, limits or Limits())
                 flights[pool.submit(programs.run, workbench, job)] = index
             if not flights:
                 break
@@ -257,6 +263,19 @@ def encode_files(
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return EncodeReport(tuple(done[index] for index in sorted(done)))
+
+
+def _job(
+    request: ImageRequest, options: dict[str, Any], goal: dict[str, float], best_effort: bool, limits: Limits
+) -> Job:
+    form, inputs = options["format"], {"image": request.source}
+    if form in HDR_FORMATS:
+        return Job(f"{_TEXTURES}.hdr:encode_hdr_job", inputs, options, limits)
+    params = {"options": {**options, "slot_class": request.slot}, "goal": goal, "best_effort": best_effort}
+    # UASTC has a fork server of its own, which has its kernels loaded; it also takes the place of an ETC1S without the
+    # program that makes those.
+    module = "uastc.job" if form in ("ktx2-uastc", "ktx2-etc1s") else "convert"
+    return Job(f"{_TEXTURES}.{module}:convert_job", inputs, params, limits, gpu=form == "ktx2-uastc")
 
 
 def _ended(request: ImageRequest, form: str, future: Future[Outcome]) -> EncodedFile:
@@ -318,19 +337,19 @@ def _slot(source: Path, slot: str) -> Slot:
 
 def _sources(path: str | Path, form: str, *, beside: bool) -> Iterator[tuple[Path, Path]]:
     """Files, each with its place below an output folder."""
-    start = Path(path)
+    start, suffixes = Path(path), HDR_SUFFIXES if form in HDR_FORMATS else SUFFIXES
     try:
         if start.is_dir():
             inside = sorted(
                 Path(folder) / name
                 for folder, folders, names in os.walk(start)
                 for name in names
-                if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+                if Path(name).suffix.lower() in suffixes and not name.startswith(".")
             )
             # A second run over the same folder meets the results of the first: they are in that format already.
-            kept = [file for file in inside if not (beside and file.suffix.lower() == FORMATS[form])]
+            kept = [file for file in inside if not (beside and file.suffix.lower() == suffix_of(form))]
             if not kept:
-                raise SourceUnreadable(f"there is no image in {path} ({', '.join(sorted(SUFFIXES))})", path=str(path))
+                raise SourceUnreadable(f"there is no image in {path} ({', '.join(sorted(suffixes))})", path=str(path))
             yield from ((file, file.relative_to(start)) for file in kept)
             return
         if start.exists():

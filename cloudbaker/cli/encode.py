@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cloudbaker.cli.output import json_option, print_json, printable, table
+from cloudbaker.tasks.images import formats
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from cloudbaker.tasks.images import EncodedFile, EncodeReport
 
-FORMATS = ("ktx2-uastc", "ktx2-etc1s", "ktx2-astc", "astc", "webp", "avif", "png", "jpeg")
-
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE…")
 @click.option(
-    "--format", type=click.Choice(FORMATS), default="ktx2-uastc", show_default=True, help="What to make of them."
+    "--format", type=click.Choice(formats()), default="ktx2-uastc", show_default=True, help="What to make of them."
 )
 @click.option("-o", "--output", metavar="PATH", help="A folder, or a file for one image; default: beside each source.")
 @click.option(
@@ -43,6 +42,10 @@ FORMATS = ("ktx2-uastc", "ktx2-etc1s", "ktx2-astc", "astc", "webp", "avif", "png
 @click.option("--best-effort", is_flag=True, help="Where that can't be kept, write the best there is.")
 @click.option("--max-size", type=click.IntRange(1), metavar="PIXELS", help="Scale down to this on the longer side.")
 @click.option("--mips/--no-mips", default=True, help="Put mipmaps into KTX2 files.")
+@click.option("--cube", is_flag=True, help="Make cube maps of environment maps.")
+@click.option(
+    "--prefilter", is_flag=True, help="Blur their mipmaps for reflections, as three.js does when it loads them."
+)
 @click.option("--recipe", default="web", show_default=True, help="Whose limits hold.")
 @click.option("-j", "--parallel", type=click.IntRange(1), metavar="N", help="Images at a time; default: one per CPU.")
 @click.option("--trusted", is_flag=True, help="The content is your own: encode it even where nothing can isolate it.")
@@ -50,7 +53,8 @@ FORMATS = ("ktx2-uastc", "ktx2-etc1s", "ktx2-astc", "astc", "webp", "avif", "png
 def encode(images: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Encode images as GPU textures (KTX2, ASTC) or web images, and measure what that cost.
 
-    IMAGE is a file, a folder (with all images below it) or a pattern such as 'textures/**/*.png'.
+    IMAGE is a file, a folder (with all images below it) or a pattern such as 'textures/**/*.png': PNG, JPEG or WebP;
+    for hdr, ktx2-rgb9e5 and ktx2-astc-hdr Radiance .hdr or OpenEXR.
     """
     from cloudbaker.api import encode as run
 

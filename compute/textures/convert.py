@@ -17,6 +17,7 @@ from cloudbaker.compute.textures.options import EncodeOptions, Source
 from cloudbaker.compute.textures.orientation import upright
 from cloudbaker.compute.textures.prepare import fitted, scale
 from cloudbaker.compute.textures.search import Found, Goal, search, shortfall
+from cloudbaker.compute.textures.slots import gpu_bytes
 from cloudbaker.model import Finding, Severity, to_json
 
 BELOW_QUALITY = "image.below-quality"
@@ -62,7 +63,7 @@ def convert_job(inputs: Inputs, params: Params) -> JobResult:
         "source_height": done.header.height,
         "source_bit_depth": done.header.bit_depth,
         "levels": best.levels,
-        "gpu_bytes": best.gpu_bytes or _plain_gpu_bytes(done.width, done.height),
+        "gpu_bytes": best.gpu_bytes or gpu_bytes(done.width, done.height),
         "lossless": math.isinf(best.psnr),
         "psnr_db": None if math.isinf(best.psnr) else round(best.psnr, 3),
         "angle_degrees": round(best.normal.mean, 4) if best.normal else None,
@@ -87,17 +88,8 @@ def convert_image(data: bytes | bytearray | memoryview, options: EncodeOptions, 
         raise ImageError("image.unsupported", f"{header.mime} is not decoded here", "give a PNG, JPEG or WebP")
     pixels = upright(decode_image(data, header), data)
     source_height, source_width, _ = pixels.shape
-    width, height = fitted(source_width, source_height, options.max_size)
+    multiple = 4 if options.format.startswith("ktx2") else 1  # BC1 to BC7 of WebGL take nothing else
+    width, height = fitted(source_width, source_height, options.max_size, multiple)
     if (width, height) != (source_width, source_height):
         pixels = scale(pixels, width, height, options.slot_class)
     return Converted(header, width, height, search(pixels, options, Source(header, len(data)), goal))
-
-
-def _plain_gpu_bytes(width: int, height: int) -> int:
-    """RGBA8 with the mipmaps that a renderer makes."""
-    total = 0
-    while True:
-        total += width * height * 4
-        if width == height == 1:
-            return total
-        width, height = max(1, width // 2), max(1, height // 2)

@@ -53,7 +53,7 @@ class BatchEncoder:
     """
 
     def __init__(self, device: str, *, batch_blocks: int | None = None, share: float = 0.5) -> None:
-        wp.init()
+        wp.init()  # type: ignore[no-untyped-call]
         self.device = wp.get_device(device)
         fitting = LARGEST_BATCH
         if self.device.is_cuda:
@@ -116,7 +116,7 @@ class _Slot:
         """Copy a batch down, encode it, copy its blocks up; on CUDA all of it behind the caller's back."""
         blocks = sum(part.blocks for part in parts)
         self._grow(blocks)
-        texels, rows, at, first = self.host_texels.numpy(), self.host_rows.numpy(), 0, 0
+        texels, rows, at, first = _view(self.host_texels), _view(self.host_rows), 0, 0
         for number, part in enumerate(parts):
             height, width = part.pixels.shape[:2]
             texels[at : at + height * width] = np.ascontiguousarray(part.pixels).view(np.uint32).reshape(-1)
@@ -140,7 +140,7 @@ class _Slot:
             return
         if self.stream is not None:
             wp.synchronize_stream(self.stream)
-        done, at = self.host_out.numpy().view(np.uint8), 0
+        done, at = _view(self.host_out).view(np.uint8), 0
         for part in self.parts:
             size = part.blocks * BLOCK_BYTES
             out[part.picture][part.at * BLOCK_BYTES :][:size] = done[at : at + size]
@@ -152,7 +152,8 @@ class _Slot:
             return
         # To the next power of two: a few allocations in all, and small batches stay small.
         self.room = max(blocks, min(1 << (blocks - 1).bit_length(), self.most))
-        texels, host = self.room * BLOCK * BLOCK, {"device": "cpu", "pinned": self.cuda}
+        texels = self.room * BLOCK * BLOCK
+        host: dict[str, Any] = {"device": "cpu", "pinned": self.cuda}
         self.host_texels = wp.empty(texels, dtype=wp.uint32, **host)
         self.host_rows = wp.empty((MOST_PICTURES, many.COLUMNS), dtype=wp.int32, **host)
         self.host_out = wp.empty(2 * self.room, dtype=wp.uint64, **host)
@@ -161,9 +162,14 @@ class _Slot:
         self.out = wp.empty(2 * self.room, dtype=wp.uint64, device=self.device)
 
 
+def _view(array: Any) -> Any:
+    """An array of the host's as NumPy's, without a copy."""
+    return array.numpy()
+
+
 def _across(pixels: Pixels) -> int:
-    return -(-pixels.shape[1] // BLOCK)
+    return -(-int(pixels.shape[1]) // BLOCK)
 
 
 def _down(pixels: Pixels) -> int:
-    return -(-pixels.shape[0] // BLOCK)
+    return -(-int(pixels.shape[0]) // BLOCK)
