@@ -60,7 +60,7 @@ def poses(document: Document, *, moments: int = POSES, targets: int = TARGETS) -
     """
     if not deforms(document):
         return []
-    found = [Pose("at rest", _worlds(document, {}))] if document.items("skins") else []
+    found = [Pose("at rest", world_matrices(document))] if document.items("skins") else []
     animations = [animation for animation in document.items("animations") if animation.get("channels")]
     count = min(moments, 2 * len(animations)) if animations else 0
     for number in range(count):
@@ -142,8 +142,9 @@ def shown_by(document: Document) -> dict[int, list[int]]:
 # -- how nodes stand ---------------------------------------------------------------------------------------------------
 
 
-def _worlds(document: Document, moved: Mapping[int, Json]) -> list[Doubles]:
-    """Each node's transform in the scene, with the properties in `moved` in place of its own."""
+def world_matrices(document: Document, moved: Mapping[int, Json] | None = None) -> list[Doubles]:
+    """Each node's 4 × 4 transform in the scene, with the properties in `moved` in place of its own."""
+    moved = moved or {}
     nodes = document.items("nodes")
     parent = {child: number for number, node in enumerate(nodes) for child in node.get("children", ())}
     worlds: dict[int, Doubles] = {}
@@ -187,7 +188,7 @@ def _moment(document: Document, animation: Json, number: int, part: float) -> Po
         else:
             moved.setdefault(target["node"], {})[target["path"]] = value
     name = animation.get("name", f"animation {number}")
-    return Pose(f"{name} at {time:.2f} s", _worlds(document, moved), weights)
+    return Pose(f"{name} at {time:.2f} s", world_matrices(document, moved), weights)
 
 
 def _at(curve: Curve, time: float) -> Doubles:
@@ -227,7 +228,7 @@ def _targets(document: Document, most: int) -> list[Pose]:
         order = sorted((n for n in reach if reach[n] > 0), key=lambda n: -reach[n])[:most]
         for node in nodes:
             chosen[node] = order
-    worlds = _worlds(document, {})
+    worlds = world_matrices(document)
     found = []
     for rank in range(max(map(len, chosen.values()), default=0)):
         weights = {}

@@ -60,7 +60,7 @@ def simplify_or_replace(
     before = after = 0
     moments = poses(document)
     found = [(shape, read(document, shape.first)) for shape in shapes(document)]
-    for (shape, arrays), locked in zip(found, seams(found), strict=True):
+    for (shape, arrays), locked in zip(found, seams(document, found), strict=True):
         if not len(arrays.indices):
             continue
         result = simplify_primitive(

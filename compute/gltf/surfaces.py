@@ -7,7 +7,7 @@ colours, no weights. What continues in another primitive of its mesh stays too, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,19 @@ import numpy as np
 from cloudbaker.compute.gltf.decompress import decode, dequantize
 from cloudbaker.compute.gltf.document import Array, Document
 from cloudbaker.compute.gltf.pack import pack
+from cloudbaker.compute.gltf.poses import world_matrices
 from cloudbaker.compute.gltf.primitives import Geometry, Shape, read, shapes, write
 from cloudbaker.compute.gltf.prune import prune, reserve
 from cloudbaker.compute.job import Inputs, JobResult, Params
 from cloudbaker.compute.meshes import meshopt
 from cloudbaker.compute.meshes.lods import LodOptions, may_be_replaced, shared_vertices, simplify_primitive
 from cloudbaker.compute.meshes.normals import smooth_normals
+from cloudbaker.compute.meshes.topology import border_vertices
 
 MAIN = "model.glb"
+EXT_INSTANCING = "EXT_mesh_gpu_instancing"
+SAME = 5e4
+"""Places of two nodes' meshes are the same if they agree to this part of the scene's extent."""
 _SEARCH = LodOptions(samples=1500)
 
 
@@ -32,24 +37,71 @@ def static_surfaces(document: Document) -> Iterator[tuple[Shape, Geometry]]:
     skinned = {node["mesh"] for node in nodes if "mesh" in node and "skin" in node}
     bound = {id(p) for mesh in skinned for p in document.items("meshes")[mesh].get("primitives", ())}
     found = [(shape, read(document, shape.first)) for shape in shapes(document)]
-    for (shape, arrays), joined in zip(found, seams(found), strict=True):
+    for (shape, arrays), joined in zip(found, seams(document, found), strict=True):
         if joined is not None or any(id(primitive) in bound for primitive in shape.primitives):
             continue
         if len(arrays.indices) and may_be_replaced(arrays.attributes, arrays.targets):
             yield shape, arrays
 
 
-def seams(found: list[tuple[Shape, Geometry]]) -> list[Array | None]:
-    """For each shape the vertices where another primitive of its mesh continues: if they moved, cracks would open."""
-    meshes: dict[str, list[int]] = {}
-    for number, (shape, _) in enumerate(found):
-        meshes.setdefault(shape.place.rsplit("/", 2)[0], []).append(number)
-    locks: list[Array | None] = [None] * len(found)
-    for numbers in meshes.values():
-        shared = shared_vertices([found[n][1].attributes["POSITION"] for n in numbers])
-        for number, lock in zip(numbers, shared, strict=True):
-            locks[number] = lock if lock.any() else None
-    return locks
+def seams(document: Document, found: Sequence[tuple[Shape, Geometry]]) -> list[Array | None]:
+    """For each shape the vertices where another one continues: if they moved, cracks would open. None: there are none.
+
+    Those are the other primitives of its mesh; and, along its open edges, the other meshes of its skin (a character's
+    head and body) and where nodes put meshes edge to edge (a wall in pieces). A mesh that several nodes show has no
+    such neighbours for sure.
+    """
+    locks: list[Array] = [np.zeros(len(arrays.attributes["POSITION"]), bool) for _, arrays in found]
+    borders: dict[int, Array] = {}
+    for kind, members in _neighbours(document, found):
+        shared = shared_vertices([places for _, places in members])
+        for (number, _), lock in zip(members, shared, strict=True):
+            if kind == "mesh" or not lock.any():
+                locks[number] |= lock
+                continue
+            if number not in borders:
+                arrays = found[number][1]
+                borders[number] = border_vertices(arrays.attributes["POSITION"], arrays.indices)
+            locks[number] |= lock & borders[number]  # two shells in one place don't hold each other
+    return [lock if lock.any() else None for lock in locks]
+
+
+def _neighbours(
+    document: Document, found: Sequence[tuple[Shape, Geometry]]
+) -> Iterator[tuple[str, list[tuple[int, Array]]]]:
+    """Groups of shapes that stand in one space, each by (number, places (n, 3) in it), and what holds them together."""
+    nodes = document.items("nodes")
+    owners: dict[int, list[int]] = {}
+    for number, node in enumerate(nodes):
+        if "mesh" in node:
+            owners.setdefault(node["mesh"], []).append(number)
+    mesh_of = {id(p): n for n, mesh in enumerate(document.items("meshes")) for p in mesh.get("primitives", ())}
+    groups: dict[tuple[str, int], list[tuple[int, Array]]] = {}
+    worlds: list[Array] | None = None
+    for number, (shape, arrays) in enumerate(found):
+        mesh = mesh_of[id(shape.first)]
+        places = arrays.attributes["POSITION"]
+        groups.setdefault(("mesh", mesh), []).append((number, places))
+        shown = owners.get(mesh, [])
+        if len(shown) != 1 or len(shape.primitives) != 1 or EXT_INSTANCING in nodes[shown[0]].get("extensions", {}):
+            continue
+        if "skin" in nodes[shown[0]]:
+            groups.setdefault(("skin", nodes[shown[0]]["skin"]), []).append((number, places))
+        elif len(owners) > 1:
+            worlds = worlds or world_matrices(document)
+            matrix = worlds[shown[0]]
+            groups.setdefault(("scene", 0), []).append((number, places @ matrix[:3, :3].T + matrix[:3, 3]))
+    for (kind, _), members in groups.items():
+        if len(members) < 2:
+            continue
+        if kind != "scene":
+            yield kind, members
+            continue
+        # Two chains of transforms agree but for the last digits. What the first grid parts, the second hardly does.
+        extent = max(float(np.abs(places).max(initial=0.0)) for _, places in members)
+        if np.isfinite(extent) and extent > 0:
+            for shift in (0.0, 0.5):
+                yield kind, [(n, np.rint(places * (SAME / extent) + shift).astype(np.int64)) for n, places in members]
 
 
 def key_of(geometry: Geometry) -> str:

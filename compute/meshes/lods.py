@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from cloudbaker.compute.meshes.meshopt import MeshoptError
 from cloudbaker.compute.meshes.normals import smooth_normals
 from cloudbaker.compute.meshes.quantize import dequantize
 from cloudbaker.compute.meshes.simplify import MAX_ATTRIBUTES, simplify
-from cloudbaker.compute.meshes.topology import topology
+from cloudbaker.compute.meshes.topology import open_edges
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.uint32]
@@ -192,7 +193,7 @@ class _Attempt:
         return ours < 0.95 * theirs or (ours <= 1.05 * theirs and self.error.mean_percent < other.error.mean_percent)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Work:
     """What all attempts at one primitive share."""
 
@@ -203,6 +204,11 @@ class _Work:
     gate: float
     diagonal: float | None
     options: LodOptions
+
+    @cached_property
+    def borders(self) -> int:
+        """Open edges of the source."""
+        return open_edges(self.source.vertices, self.source.faces)
 
     @property
     def wanted(self) -> int:
@@ -240,7 +246,7 @@ class _Work:
         if not len(indices) or len(indices) >= len(self.faces):
             return None
         error = self.error(mesh, indices)
-        if not self.passes(error):
+        if not self.passes(error) or self.tears(points, indices):
             return None
         simpler = meshopt.Welded(mesh.streams, indices, mesh.source)
         if flat:
@@ -267,7 +273,7 @@ class _Work:
         if not len(faces) or len(faces) >= len(self.faces):
             return None
         error = surface_error(self.source, Surface(points, faces), samples=self.options.samples, diagonal=self.diagonal)
-        if not self.passes(error) or _tears(self.source, points, faces):
+        if not self.passes(error) or self.tears(points, faces):
             return None
         corner = faces.ravel()
         streams = {"POSITION": points[corner]}
@@ -277,14 +283,13 @@ class _Work:
         mesh = meshopt.Welded(joined.streams, joined.indices, np.full(len(joined.source), -1, np.int64))
         return _Attempt(mesh, error, "replaced", gated=False)
 
+    def tears(self, positions: Array, indices: Array) -> bool:
+        """Whether it is open where its source is closed, or more open: a crack hardly shows in a mean error."""
+        return open_edges(positions, indices) > self.borders
+
     def passes(self, error: MeshError) -> bool:
         """The gate."""
         return error.mean_percent <= self.gate and error.max_percent <= self.gate * self.options.max_to_mean
-
-
-def _tears(source: Surface, positions: Array, indices: Array) -> bool:
-    """Whether a surface is open where its source is closed, or more open: a hole that no mean error shows."""
-    return topology(positions, indices).open_edges > topology(source.vertices, source.faces).open_edges
 
 
 def _metric(streams: Mapping[str, Array], options: LodOptions) -> tuple[Array, Array]:
