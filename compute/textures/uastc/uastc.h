@@ -308,7 +308,7 @@ CUDA_CALLABLE inline int surcharge(int mode) {
 
 // Mode 18 becomes BC7 with 16 weights instead of 32: it loses some 80 % more; half of that would cost pictures as software decodes them 0.4 dB.
 CUDA_CALLABLE inline int cost_of(int mode, int error) {
-  return error + (mode == 18 ? error >> 2 : 0) + surcharge(mode);
+  return error + (mode == 18 ? (error >> 4) * 3 : 0) + surcharge(mode);
 }
 
 template <int NC, int NS>
