@@ -4,10 +4,20 @@ from cloudbaker.compute.previews.previewer import (
     IDENTICAL_DB,
     Camera,
     Comparison,
+    Moment,
     Picture,
     Previewer,
     available,
     picture_difference,
 )
 
-__all__ = ["IDENTICAL_DB", "Camera", "Comparison", "Picture", "Previewer", "available", "picture_difference"]
+__all__ = [
+    "IDENTICAL_DB",
+    "Camera",
+    "Comparison",
+    "Moment",
+    "Picture",
+    "Previewer",
+    "available",
+    "picture_difference",
+]

@@ -63,6 +63,16 @@ class Camera:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """A moment of an animation, to see a model in another pose than it rests in."""
+
+    animation: int
+    """Its number in the document."""
+    seconds: float
+    """Since its beginning; after its end it stays in its last pose."""
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A rendered view of a model."""
 
@@ -162,24 +172,39 @@ class Previewer:
                 write_frame(_pipes(self._start())[0], {"do": "open"})
                 self._unread += 1
 
-    def render(self, glb: bytes | memoryview, *, size: int = 512, camera: Camera | None = None) -> Picture:
-        """A picture of a GLB, `size` × `size` pixels, from `camera`, else a three-quarter view that fits its bounds.
+    def render(
+        self,
+        glb: bytes | memoryview,
+        *,
+        size: int = 512,
+        camera: Camera | None = None,
+        moment: Moment | None = None,
+    ) -> Picture:
+        """A picture of a GLB, `size` × `size` pixels, from `camera`, else a three-quarter view that fits its bounds; at
+        a `moment` of an animation, else as it rests.
 
         Raises SandboxLimit where it takes longer than the wall clock or is too large, SandboxCrash where the browser
         died of it, SandboxJobError where three.js can't show it, ToolMissing where the browser does not start. After
         any of them the next call works.
         """
-        return self._shoot(glb, size, camera).picture
+        return self._shoot(glb, size, camera, moment).picture
 
     def compare(
-        self, before: bytes | memoryview, after: bytes | memoryview, *, size: int = 512, camera: Camera | None = None
+        self,
+        before: bytes | memoryview,
+        after: bytes | memoryview,
+        *,
+        size: int = 512,
+        camera: Camera | None = None,
+        moment: Moment | None = None,
     ) -> Comparison:
-        """Both pictures from the same camera, that of `before` unless given, and how far they differ.
+        """Both pictures from the same camera, that of `before` unless given, and how far they differ; both at the same
+        `moment` of an animation, if any.
 
         Raises as `render` does.
         """
-        first = self._shoot(before, size, camera)
-        second = self._shoot(after, size, first.picture.camera)
+        first = self._shoot(before, size, camera, moment)
+        second = self._shoot(after, size, first.picture.camera, moment)
         return Comparison(first.picture, second.picture, *picture_difference(first.pixels, second.pixels))
 
     def close(self) -> None:
@@ -188,7 +213,7 @@ class Previewer:
             self._closed = True
             self._kill()
 
-    def _shoot(self, glb: bytes | memoryview, size: int, camera: Camera | None) -> _Shot:
+    def _shoot(self, glb: bytes | memoryview, size: int, camera: Camera | None, moment: Moment | None) -> _Shot:
         if not 16 <= size <= 2048:
             raise ValueError(f"size must be 16 to 2048 pixels, not {size}")
         model = memoryview(glb).cast("B")
@@ -199,7 +224,8 @@ class Previewer:
                 bytes=len(model),
             )
         started = time.monotonic()
-        request = {"do": "render", "size": size, "camera": camera and dataclasses.asdict(camera)}
+        given = {"camera": camera and dataclasses.asdict(camera), "moment": moment and dataclasses.asdict(moment)}
+        request = {"do": "render", "size": size, **given}
         with self._lock:
             if self._closed:
                 raise ValueError("this Previewer is closed")

@@ -75,7 +75,9 @@ class _Browser:
         )
         self._open()
 
-    def render(self, model: bytes, size: int, camera: dict[str, Any] | None) -> dict[str, Any]:
+    def render(
+        self, model: bytes, size: int, camera: dict[str, Any] | None, moment: dict[str, Any] | None
+    ) -> dict[str, Any]:
         if self.renders >= RENDERS_PER_PAGE:
             self.page.context.close()
             self._open()
@@ -84,7 +86,7 @@ class _Browser:
         try:
             # The name changes so that nothing on the way can answer with the model before
             answer: dict[str, Any] = self.page.evaluate(
-                "([u, s, c]) => render(u, s, c)", [f"/model-{self.renders}.glb", size, camera]
+                "([u, s, c, m]) => render(u, s, c, m)", [f"/model-{self.renders}.glb", size, camera, moment]
             )
         finally:
             self.model = b""
@@ -134,7 +136,7 @@ def main() -> None:
                 answer: dict[str, Any] = {}
                 if head["do"] == "render":
                     stage = "render"
-                    answer = browser.render(model, head["size"], head["camera"])
+                    answer = browser.render(model, head["size"], head["camera"], head["moment"])
                     body = base64.b64decode(answer.pop("pixels"))
                 answer |= {"ok": True}
             except Error as error:
