@@ -88,7 +88,7 @@ class BatchEncoder:
             across, down, row = _across(pixels), _down(pixels), 0
             while row < down:
                 rows = min(down - row, room // across)
-                if batch and (not rows or len(batch) == MOST_PICTURES):
+                if batch and (rows < 1 or len(batch) == MOST_PICTURES):
                     yield batch
                     batch, room = [], self.batch_blocks
                     continue
