@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,9 +55,9 @@ def _launch(pixels: npt.NDArray[np.uint8], effort: tuple[int, ...], threads: int
     height, width = pixels.shape[:2]
     across, down = -(-width // BLOCK), -(-height // BLOCK)
     flat = np.ascontiguousarray(pixels).view(np.uint32).reshape(-1)
-    picture = wp.array(flat, dtype=wp.uint32, device="cpu", copy=False)
+    picture: Any = wp.array(flat, dtype=wp.uint32, device="cpu", copy=False)
     blocks = np.empty(across * down * 2, np.uint64)
-    out = wp.array(blocks, dtype=wp.uint64, device="cpu", copy=False)
+    out: Any = wp.array(blocks, dtype=wp.uint64, device="cpu", copy=False)
     tables = kernels.device_tables("cpu")
     effort_array = kernels.effort(effort, "cpu")
 

@@ -48,7 +48,7 @@ _LANES, _MERGED_LANE, _TRIPLE_LANES = 64, 32, 16
 wp.config.log_level = wp.LOG_WARNING if hasattr(wp, "LOG_WARNING") else 30
 
 
-@wp.func_native(
+@wp.func_native(  # type: ignore[untyped-decorator]
     "uastc::encode(picture.data, width, height, across, block, bytes.data, words.data, effort.data, out.data);"
 )
 def _encode(
@@ -64,7 +64,7 @@ def _encode(
 ) -> None: ...
 
 
-@wp.kernel(enable_backward=False)
+@wp.kernel(enable_backward=False)  # type: ignore[untyped-decorator]
 def encode_blocks(
     picture: wp.array(dtype=wp.uint32),  # type: ignore[valid-type]
     width: wp.int32,
@@ -145,7 +145,7 @@ def _compiled() -> bool:
 
 def _init() -> None:
     wp.config.kernel_cache_dir = str(settings().kernels_prefix / "warp")  # it is made even where nothing goes into it
-    wp.init()
+    wp.init()  # type: ignore[no-untyped-call]
 
 
 def load() -> None:

@@ -18,7 +18,7 @@ COLUMNS = 5
 """Of a row of the table of pictures: texel offset, width, height, blocks across, first block."""
 
 
-@wp.func_native(
+@wp.func_native(  # type: ignore[untyped-decorator]
     "uastc::encode(texels.data + offset, width, height, across, number, bytes.data, words.data, effort.data, "
     "out.data + 2 * size_t(first));"
 )
@@ -37,7 +37,7 @@ def _encode_at(
 ) -> None: ...
 
 
-@wp.kernel(enable_backward=False)
+@wp.kernel(enable_backward=False)  # type: ignore[untyped-decorator]
 def encode_many(
     texels: wp.array(dtype=wp.uint32),  # type: ignore[valid-type]
     pictures: wp.array2d(dtype=wp.int32),  # type: ignore[valid-type]
