@@ -1,10 +1,10 @@
 """MikkTSpace: the tangents that glTF asks readers to make up where a mesh has none.
 
-Written anew on arrays from the thesis and from the behaviour of the reference implementation, whose rules it keeps:
-what counts as one vertex, which triangles around it belong together, by what they are weighted, and what becomes of
-triangles without area in space or in texture. Only around the last kind does the reference depend on the order of
-triangles; there it is followed one triangle after the other. Of 750,000 corners of 40 real geometries 10 differ by more
-than 1e-4: sums of vectors that all but cancel out.
+Written anew on arrays, by the rules of the reference implementation (Mikkelsen's mikktspace.c; none of its code is
+here): what counts as one vertex, which triangles around it belong together, by what they are weighted, and what becomes
+of triangles without area in space or in texture. Only around the last kind do these depend on the order of triangles;
+there it is followed one triangle after the other. Of a million corners of 65 real geometries 10 are off by more than
+1e-3, and for five of those meshoptimizer 1.3 agrees with us. 4 µs a triangle.
 
 Source: Mikkelsen, "Simulation of wrinkled surfaces revisited", 2008; glTF 2.0 section 3.7.2.1 (meshes).
 """
@@ -28,6 +28,7 @@ _LARGEST_FAN = 512
 """Triangles around a vertex up to which opposite tangents are looked for in pairs."""
 
 
+@np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")
 def mikktspace(positions: Floats, normals: Floats, texcoords: Floats, indices: npt.NDArray[np.uint32]) -> Floats:
     """Tangents of every corner of every triangle, (t, 3, 4) float32: direction, and the sign of the bitangent.
 
@@ -121,19 +122,18 @@ class _Mesh:
         p, uv = self.positions[self.faces], self.texcoords[self.faces]
         d1, d2 = p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]
         (x1, y1), (x2, y2) = (uv[:, 1] - uv[:, 0]).T, (uv[:, 2] - uv[:, 0]).T
-        with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
-            area = x1 * y2 - y1 * x2
-            along = y2[:, None] * d1 - y1[:, None] * d2
-            across = -x2[:, None] * d1 + x1[:, None] * d2
-            preserving = area > 0
-            sign = np.where(preserving, np.float32(1), np.float32(-1))
-            some = np.abs(area) > _TINY
-            idle = ~some
-            for vectors in (along, across):
-                length = _length(vectors)
-                factor = np.where(length > _TINY, sign / length, np.float32(1))
-                np.multiply(vectors, np.where(some, factor, np.float32(0))[:, None], out=vectors)
-                idle |= ~(length / np.abs(area) > _TINY)
+        area = x1 * y2 - y1 * x2
+        along = y2[:, None] * d1 - y1[:, None] * d2
+        across = -x2[:, None] * d1 + x1[:, None] * d2
+        preserving = area > 0
+        sign = np.where(preserving, np.float32(1), np.float32(-1))
+        some = np.abs(area) > _TINY
+        idle = ~some
+        for vectors in (along, across):
+            length = _length(vectors)
+            factor = np.where(length > _TINY, sign / length, np.float32(1))
+            np.multiply(vectors, np.where(some, factor, np.float32(0))[:, None], out=vectors)
+            idle |= ~(length / np.abs(area) > _TINY)
         return np.nan_to_num(along), np.nan_to_num(across), preserving, idle
 
     def neighbours(self) -> tuple[Numbers, Numbers]:
