@@ -84,8 +84,8 @@ class _Work:
         self.document = document
         self.options = options
         self.uses = usage(document)
-        self.done: dict[int, int] = {}
-        """Old accessor → new one."""
+        self.done: dict[tuple[int, str], int] = {}
+        """Old accessor and what it is used as → new one. One that is a normal and a colour becomes two."""
         self.extended = False
         """Something is stored that core glTF does not allow."""
 
@@ -102,33 +102,43 @@ class _Work:
         )
 
     def attributes(self, attributes: Json) -> None:
+        """Quantize what a primitive has, but for its positions."""
         options = self.options
         weights = [name for name in sorted(attributes) if name.startswith("WEIGHTS_")]
-        if weights and all(self.free(attributes[n]) or attributes[n] in self.done for n in weights):
+        if weights and all(self.free(attributes[name]) for name in weights):
             old = [attributes[name] for name in weights]
-            if not any(index in self.done for index in old):
+            if not any((index, "WEIGHTS") in self.done for index in old):
                 sets = quantize_weights([self.document.accessor(i) for i in old], bits=options.weight_bits)
                 for index, data in zip(old, sets, strict=True):
-                    self.put(index, data)
+                    self.put(index, "WEIGHTS", data)
         for name, index in attributes.items():
-            if index in self.done or not self.free(index):
+            form = _form(name)
+            if form in ("", "WEIGHTS") or (index, form) in self.done or not self.free(index):
                 continue
             data = self.document.accessor(index)
-            if name in ("NORMAL", "TANGENT") and _within(data, -1, 1):
-                self.put(index, snorm(data, options.normal_bits))
+            if form == "NORMAL" and _within(data, -1, 1):
+                self.put(index, form, snorm(data, options.normal_bits))
                 self.extended = True
-            elif name.startswith("TEXCOORD_") and _within(data, 0, 1):
-                self.put(index, unorm(data, bits=options.texcoord_bits))
-            elif name.startswith("COLOR_") and _within(data, 0, 1):
-                self.put(index, unorm(data, bits=options.color_bits))
+            elif form == "TEXCOORD" and _within(data, 0, 1):
+                self.put(index, form, unorm(data, bits=options.texcoord_bits))
+            elif form == "COLOR" and _within(data, 0, 1):
+                self.put(index, form, unorm(data, bits=options.color_bits))
         for name in attributes:
-            attributes[name] = self.done.get(attributes[name], attributes[name])
+            attributes[name] = self.done.get((attributes[name], _form(name)), attributes[name])
 
-    def put(self, index: int, data: Array, *, bounds: bool = False) -> None:
+    def put(self, index: int, form: str, data: Array, *, bounds: bool = False) -> None:
         kind = self.document.items("accessors")[index]["type"]
-        self.done[index] = self.document.add_accessor(
+        self.done[index, form] = self.document.add_accessor(
             data, like=index, normalized=True, bounds=bounds, target=ARRAY_BUFFER, type=kind
         )
+
+
+def _form(name: str) -> str:
+    """Semantics that are stored alike; empty for those that stay."""
+    if name in ("NORMAL", "TANGENT"):
+        return "NORMAL"
+    form = name.partition("_")[0]
+    return form if form in ("TEXCOORD", "COLOR", "WEIGHTS") else ""
 
 
 def _within(data: Array, low: float, high: float) -> bool:
@@ -165,11 +175,12 @@ def _positions(work: _Work) -> tuple[int, list[str]]:
         high = np.max([document.accessor(i).max(axis=0) for i in indices], axis=0).astype(np.float64)
         centre, scale = (low + high) / 2, float((high - low).max() / 2) or 1.0
         for index in indices:
-            work.put(index, snorm((document.accessor(index) - centre) / scale, work.options.position_bits), bounds=True)
+            points = snorm((document.accessor(index) - centre) / scale, work.options.position_bits)
+            work.put(index, "POSITION", points, bounds=True)
         for mesh in group:
             for primitive in document.items("meshes")[mesh]["primitives"]:
                 position = primitive["attributes"]["POSITION"]
-                primitive["attributes"]["POSITION"] = work.done[position]
+                primitive["attributes"]["POSITION"] = work.done[position, "POSITION"]
         for number in nodes:
             _place(document.items("nodes")[number], centre, scale)
         work.extended = True

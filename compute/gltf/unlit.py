@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cloudbaker.compute.gltf.document import Document
-from cloudbaker.compute.gltf.references import POINTER, SPEC_GLOSS, Json, pointers
+from cloudbaker.compute.gltf.references import DRACO, POINTER, SPEC_GLOSS, Json, pointers
 
 UNLIT = "KHR_materials_unlit"
 _ROUGHNESS = 0.9
@@ -28,7 +28,7 @@ class UnlitOptions:
     color: Literal["base", "emissive"] = "base"
     """What becomes the colour: some scanners write it as emission. A material that emits nothing shows its base."""
     keep_normals: bool = True
-    """Unlit surfaces need no normals, but a viewer that replaces the material does."""
+    """Unlit surfaces need no normals, but a viewer that replaces the material does. Draco's payloads keep theirs."""
 
 
 def unlit(document: Document, options: UnlitOptions = UnlitOptions()) -> int:
@@ -104,6 +104,8 @@ def _drop_normals(document: Document) -> None:
             variants = primitive.get("extensions", {}).get("KHR_materials_variants", {}).get("mappings", ())
             shown = [primitive.get("material"), *(mapping.get("material") for mapping in variants)]
             if any(index is None or UNLIT not in materials[index].get("extensions", {}) for index in shown):
+                continue
+            if DRACO in primitive.get("extensions", {}):
                 continue
             for attributes in (primitive["attributes"], *primitive.get("targets", ())):
                 for name in ("NORMAL", "TANGENT"):

@@ -101,6 +101,14 @@ def test_unlit_without_normals_is_smaller_and_valid(khronos):
     assert khronos([document.to_glb()]) == []
 
 
+def test_normals_in_a_draco_payload_stay(khronos):
+    """The payload says that it has them; the two must agree. A mutant found it."""
+    document = Document.from_glb(models.draco())
+    unlit(document, UnlitOptions(keep_normals=False))
+    assert "NORMAL" in document.json["meshes"][0]["primitives"][0]["attributes"]
+    assert khronos([document.to_glb()]) == []
+
+
 def test_a_material_whose_emission_is_animated_stays_lit():
     document = crate({"emissiveFactor": [1, 1, 1]}, extensions=("KHR_animation_pointer",))
     times, values = (document.add_accessor(np.zeros((2, n), np.float32), bounds=n == 1) for n in (1, 3))

@@ -104,6 +104,18 @@ def test_meshes_that_share_positions_share_a_box():
             assert np.abs(world_points(document, number) - world_points(plain, number)).max() < 1e-3
 
 
+def test_an_accessor_that_is_a_normal_and_a_colour_becomes_two(khronos):
+    document = Document.from_glb(models.sphere())
+    attributes = document.json["meshes"][0]["primitives"][0]["attributes"]
+    flat = np.tile(np.array([[0, 0, 1]], np.float32), (len(document.accessor(attributes["NORMAL"])), 1))
+    document.set_accessor(attributes["NORMAL"], flat, target=34962)
+    attributes["COLOR_0"] = attributes["NORMAL"]
+    quantize(document)
+    types = {n: document.items("accessors")[attributes[n]]["componentType"] for n in ("NORMAL", "COLOR_0")}
+    assert types == {"NORMAL": 5120, "COLOR_0": 5121}
+    assert khronos([document.to_glb()]) == []
+
+
 def test_quantized_is_undone_by_decompress():
     document = Document.from_glb(models.sphere())
     quantize(document)
