@@ -721,44 +721,70 @@ CUDA_CALLABLE inline int etc1_biased(int v, int delta, int limit) {
 
 CUDA_CALLABLE inline int etc1_expand(int v, int diff) { return diff ? v << 3 | v >> 2 : v * 17; }
 
-// The best table of each half for two base colours, by the sum of squared errors (without clamping to 0 and 255);
-// `modifier` is what is then added to each texel.
+// The best table of each half for two base colours, by the sum of squared errors; `modifier` is what is then added to
+// each texel. The transcoder chooses it by luminance, so it is not always the best of the four: that is counted in.
+// Where colours would leave 0 to 255, they are clamped, which makes wide tables better than they look.
 CUDA_CALLABLE inline int etc1_tables(const int* const (&x)[3], const int (&half)[N], const int (&base)[2][3],
                                      int (&table)[2], int (&modifier)[N]) {
-  int offset[N], size[N], square = 0, gain[2] = {1 << 30, 1 << 30};
-  for (int i = 0; i < N; ++i) offset[i] = 0;
-  for (int c = 0; c < 3; ++c)
+  int offset[N], luma[N], sign[N], origin[3][N], square = 0, second_square = 0, widest = 0, low = 255, high = 0;
+  for (int i = 0; i < N; ++i) offset[i] = luma[i] = 0;
+  for (int c = 0; c < 3; ++c) {
+    const int weight = c == 0 ? 54 : c == 1 ? 183 : 19;
+    low = least(low, least(base[0][c], base[1][c]));
+    high = most(high, most(base[0][c], base[1][c]));
     for (int i = 0; i < N; ++i) {
-      const int d = x[c][i] - (half[i] ? base[1][c] : base[0][c]);
+      origin[c][i] = half[i] ? base[1][c] : base[0][c];
+      const int d = x[c][i] - origin[c][i];
       offset[i] += d;
+      luma[i] += weight * d;
       square += d * d;
+      second_square += (d * d) & half[i];
     }
-  for (int i = 0; i < N; ++i) size[i] = offset[i] < 0 ? -offset[i] : offset[i];
+  }
+  for (int i = 0; i < N; ++i) {
+    sign[i] = luma[i] < 0 ? -1 : 0;  // as a mask: (v ^ sign) - sign is v or -v
+    luma[i] = (luma[i] ^ sign[i]) - sign[i];
+    widest = luma[i] > widest ? luma[i] : widest;
+  }
+  int best[2] = {2147483647, 2147483647};
   for (int k = 0; k < 8; ++k) {
     const int a = etc1_small(k), b = etc1_large(k);
     int whole = 0, second = 0;
-    for (int i = 0; i < N; ++i) {
-      const int ea = 3 * a * a - 2 * a * size[i], eb = 3 * b * b - 2 * b * size[i];
-      const int e = ea < eb ? ea : eb;
-      whole += e;
-      second += e & half[i];
+    if (low - b >= 0 && high + b <= 255) {
+      for (int i = 0; i < N; ++i) {
+        const int m = luma[i] > 128 * (a + b) ? b : a;
+        const int e = m * (3 * m - 2 * ((offset[i] ^ sign[i]) - sign[i]));
+        whole += e;
+        second += e & half[i];
+      }
+      whole += square;
+      second += second_square;
+    } else {
+      int m[N];
+      for (int i = 0; i < N; ++i) m[i] = ((luma[i] > 128 * (a + b) ? b : a) ^ sign[i]) - sign[i];
+      for (int c = 0; c < 3; ++c)
+        for (int i = 0; i < N; ++i) {
+          const int d = clamp255(origin[c][i] + m[i]) - x[c][i];
+          whole += d * d;
+          second += (d * d) & half[i];
+        }
     }
-    if (whole - second < gain[0]) {
-      gain[0] = whole - second;
+    if (whole - second < best[0]) {
+      best[0] = whole - second;
       table[0] = k;
     }
-    if (second < gain[1]) {
-      gain[1] = second;
+    if (second < best[1]) {
+      best[1] = second;
       table[1] = k;
     }
+    if (256 * a >= widest) break;  // the next tables are farther off for every texel
   }
   const int a0 = etc1_small(table[0]), b0 = etc1_large(table[0]), a1 = etc1_small(table[1]), b1 = etc1_large(table[1]);
   for (int i = 0; i < N; ++i) {
     const int a = half[i] ? a1 : a0, b = half[i] ? b1 : b0;
-    const int m = 3 * b * b - 2 * b * size[i] < 3 * a * a - 2 * a * size[i] ? b : a;
-    modifier[i] = offset[i] < 0 ? -m : m;
+    modifier[i] = ((luma[i] > 128 * (a + b) ? b : a) ^ sign[i]) - sign[i];
   }
-  return square + gain[0] + gain[1];
+  return best[0] + best[1];
 }
 
 // One of the four ways to halve a block (`way` & 1: upper and lower) and to store base colours (`way` & 2: 5 bits and a
