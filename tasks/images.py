@@ -156,8 +156,8 @@ def suffix_of(form: str) -> str:
 def requests(paths: Sequence[str | Path], output: str | Path | None, form: str, slot: str) -> list[ImageRequest]:
     """The files that `paths` (files, folders, patterns) mean, and where each goes.
 
-    `output`: a folder (which exists, or is written with a slash at the end, or several files go into it), else a file;
-    None: beside each source. `slot` is a class, or ``auto``: by the name of the file.
+    `output`: a folder (which exists, or is written with a slash at the end, or a folder or several files go into it),
+    else a file; None: beside each source. `slot` is a class, or ``auto``: by the name of the file.
 
     Raises `SourceUnreadable` for what is not there, `UsageError` where a file would go onto a source or onto another.
     """
@@ -166,7 +166,8 @@ def requests(paths: Sequence[str | Path], output: str | Path | None, form: str, 
     found = [pair for path in paths for pair in _sources(path, form, beside=output is None)]
     sources = list(dict.fromkeys(found))
     named = {source.resolve() for source, _ in sources}
-    single = len(sources) == 1 and output is not None and not Path(output).is_dir() and not str(output).endswith("/")
+    into_file = output is not None and not Path(output).is_dir() and not str(output).endswith("/")
+    single = into_file and len(sources) == 1 and not any(Path(path).is_dir() for path in paths)
     wanted: dict[Path, Path] = {}
     result = []
     for source, below in sources:
@@ -339,29 +340,31 @@ def _sources(path: str | Path, form: str, *, beside: bool) -> Iterator[tuple[Pat
     """Files, each with its place below an output folder."""
     start, suffixes = Path(path), HDR_SUFFIXES if form in HDR_FORMATS else SUFFIXES
     try:
-        if start.is_dir():
-            inside = sorted(
-                Path(folder) / name
-                for folder, folders, names in os.walk(start)
-                for name in names
-                if Path(name).suffix.lower() in suffixes and not name.startswith(".")
-            )
-            # A second run over the same folder meets the results of the first: they are in that format already.
-            kept = [file for file in inside if not (beside and file.suffix.lower() == suffix_of(form))]
-            if not kept:
-                raise SourceUnreadable(f"there is no image in {path} ({', '.join(sorted(suffixes))})", path=str(path))
-            yield from ((file, file.relative_to(start)) for file in kept)
-            return
-        if start.exists():
-            if not start.is_file():
-                raise SourceUnreadable(f"{path} is no file", path=str(path))
-            yield start, Path(start.name)
-            return
-    except OSError as error:
-        raise SourceUnreadable(f"{path} can't be read: {error.strerror}", path=str(path)) from error
-    # Not Path.glob, which can't take a pattern that begins at the root.
-    matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207
-    files = [match for match in matches if match.is_file()]
+        folder, there, file = start.is_dir(), start.exists(), start.is_file()
+        # Not Path.glob, which can't take a pattern that begins at the root.
+        matches = [] if there else sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207
+    except (OSError, ValueError) as error:  # ValueError: a NUL in a name
+        raise SourceUnreadable(f"{path} can't be read: {error}", path=str(path)) from error
+    if folder:
+        inside = _images(start, suffixes)
+        # A second run over the same folder meets the results of the first: they are in that format already.
+        kept = [image for image in inside if not (beside and image.suffix.lower() == suffix_of(form))]
+        if not kept:
+            raise SourceUnreadable(f"there is no image in {path} ({', '.join(sorted(suffixes))})", path=str(path))
+        yield from ((image, image.relative_to(start)) for image in kept)
+        return
+    if there and not file:
+        raise SourceUnreadable(f"{path} is no file", path=str(path))
+    files = [start] if file else [match for match in matches if match.is_file()]
     if not files:
         raise SourceUnreadable(f"there is no file {path}", path=str(path))
-    yield from ((file, Path(file.name)) for file in files)
+    yield from ((match, Path(match.name)) for match in files)
+
+
+def _images(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    """Images below a folder, hidden ones left out."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place) / name for name in names if Path(name).suffix.lower() in suffixes and name[0] != "."]
+    return sorted(found)
