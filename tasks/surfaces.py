@@ -6,13 +6,17 @@ another job puts them back. What it can't do, or would bend too far, stays as it
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from cloudbaker.compute.gltf.findings import Findings
 from cloudbaker.compute.job import Limits, Outcome, Status
-from cloudbaker.compute.meshlab import DecimateOptions, RepairOptions, decimate, repair
+from cloudbaker.compute.meshlab import DecimateOptions, Repaired, RepairOptions, decimate, repair
 from cloudbaker.compute.meshlab.process import LIMITS, MeshlabError
 from cloudbaker.compute.sandbox.tools import ISOLATION
 from cloudbaker.errors import SandboxCrash, SandboxJobError, SandboxLimit
@@ -24,7 +28,42 @@ log = get_logger(__name__)
 
 MAX_ERROR_PERCENT = 0.5
 """Mean error up to which a repair is one. What moves the surface farther has removed or invented something."""
+LARGEST_HOLE = RepairOptions().largest_hole
 _FAILED = (MeshlabError, SandboxCrash, SandboxJobError, SandboxLimit)
+SECONDS, SECONDS_PER_TRIANGLE = 20.0, 2e-4
+"""How long one surface may take. A million triangles take 35 s; soup that crosses itself can keep PyMeshLab busy for
+ever, one in twelve of the strange meshes of its test does."""
+
+
+class _Clock:
+    """What is left of the time of one job, which all surfaces of a model share: no model holds a worker for hours."""
+
+    def __init__(self, context: BakeContext) -> None:
+        self._context = context
+        self._asked = job_limits(context.recipe)
+        self._left = self._asked.wall_seconds
+
+    def limits(self, triangles: int) -> Limits:
+        """For one surface: its time, and PyMeshLab's own memory (Qt's libraries take 0.5 GB of addresses alone).
+
+        Raises `MeshlabError` where no time is left.
+        """
+        if self._left <= 0:
+            raise MeshlabError("the time for this model is spent on surfaces before it")
+        seconds = min(self._left, SECONDS + SECONDS_PER_TRIANGLE * triangles)
+        memory = max(self._asked.memory_bytes, LIMITS.memory_bytes)
+        return Limits(memory, math.ceil(seconds), seconds, LIMITS.file_bytes)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Takes the time, and notes for the provenance how it was isolated."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = time.monotonic() - started
+            self._left -= seconds
+            self._context.outcomes.append(Outcome(Status.OK, wall_seconds=seconds, isolation=ISOLATION))
 
 
 def wants_meshlab(recipe: Recipe) -> bool:
@@ -39,14 +78,14 @@ def repaired(context: BakeContext, model: bytes, findings: Findings) -> bytes:
     out = context.do(context.job("gltf.surfaces:surfaces_job", {"model.glb": model}))
     files: dict[str, Any] = {}
     keys = []
+    clock = _Clock(context)
     for row in out.value["surfaces"]:
         positions, indices = _arrays(out, row["key"])
         try:
-            done = repair(positions, indices, RepairOptions(), limits=_limits(context))
+            done = _repair(clock, positions, indices)
         except _FAILED as error:
             findings.add("mesh.not-repaired", row["place"], _why(error))
             continue
-        _noted(context, done.seconds)
         before, after = done.before, done.after
         if not before.flaws or after.flaws >= before.flaws:
             continue
@@ -89,15 +128,17 @@ def decimated(context: BakeContext, model: bytes) -> tuple[dict[str, Any], list[
     )
     files: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
+    clock = _Clock(context)
     for row in out.value["surfaces"]:
         positions, indices = _arrays(out, row["key"])
         for level in row["levels"]:
             try:
-                done = decimate(positions, indices, level["triangles"], DecimateOptions(), limits=_limits(context))
+                limits = clock.limits(len(indices))
+                with clock.running():
+                    done = decimate(positions, indices, level["triangles"], DecimateOptions(), limits=limits)
             except _FAILED as error:
                 log.warning("a surface was not decimated", place=row["place"], reason=_why(error))
                 continue
-            _noted(context, done.seconds)
             name = f"{row['key']}-{level['variant']}"
             files |= _files(name, done.positions, done.indices)
             rows.append({"key": row["key"], "variant": level["variant"], "file": name})
@@ -118,17 +159,17 @@ def _files(name: str, positions: Any, indices: Any) -> dict[str, bytes]:
     }
 
 
-def _limits(context: BakeContext) -> Limits:
-    """The recipe's time, and PyMeshLab's own memory: Qt and its libraries take 0.5 GB of address space alone."""
-    asked = job_limits(context.recipe)
-    return Limits(
-        max(asked.memory_bytes, LIMITS.memory_bytes), asked.cpu_seconds, asked.wall_seconds, LIMITS.file_bytes
-    )
-
-
-def _noted(context: BakeContext, seconds: float) -> None:
-    """How it was isolated belongs in the provenance like that of any job."""
-    context.outcomes.append(Outcome(Status.OK, wall_seconds=seconds, isolation=ISOLATION))
+def _repair(clock: _Clock, positions: Any, indices: Any) -> Repaired:
+    """Repaired; where closing holes comes to no end, with its holes."""
+    for holes in (LARGEST_HOLE, 0):
+        limits = clock.limits(len(indices))
+        with clock.running():
+            try:
+                return repair(positions, indices, RepairOptions(largest_hole=holes), limits=limits)
+            except SandboxLimit:
+                if not holes:
+                    raise
+    raise AssertionError("unreachable")
 
 
 def _why(error: Exception) -> str:

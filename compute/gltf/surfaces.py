@@ -151,7 +151,7 @@ def _stalls(arrays: Geometry, lod: Mapping[str, Any]) -> bool:
         max_error_percent=lod["max_error_percent"],
         options=_SEARCH,
     )
-    return done.triangles > _SEARCH.stall * max(1, round(len(arrays.indices) * lod["ratio"]))
+    return done.triangles > _SEARCH.stall * max(1, round(len(arrays.indices) * float(lod["ratio"])))
 
 
 def replace_surfaces_job(inputs: Inputs, params: Params) -> JobResult:

@@ -59,7 +59,7 @@ def smooth_normals(positions: Array, indices: Array, *, crease_degrees: float = 
     own = np.repeat(normals, 3, axis=0)
     result = np.divide(total, length, out=own, where=length > 1e-12)
     result[~result.any(axis=1)] = (0.0, 0.0, 1.0)
-    return result.astype(np.float32).reshape(-1, 3, 3)
+    return np.asarray(result.astype(np.float32).reshape(-1, 3, 3))
 
 
 def _angles(edges: Array) -> Array:

@@ -130,7 +130,7 @@ def strange(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def survives(seeds: range) -> tuple[int, int]:
     """(repaired or decimated, ended in an error that is meant)."""
     done = refused = 0
-    limits = replace(LIMITS, cpu_seconds=30, wall_seconds=60.0)
+    limits = replace(LIMITS, cpu_seconds=10, wall_seconds=20.0)
     for seed in seeds:
         positions, faces = strange(seed)
         try:
@@ -155,8 +155,9 @@ def test_strange_meshes_end_in_a_mesh_or_an_error(tell: Callable[[str], None]) -
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_many_strange_meshes_end_in_a_mesh_or_an_error(tell: Callable[[str], None]) -> None:
-    done, refused = survives(range(1_000, 1_600))
-    assert done > 300
+    # One in twelve keeps it busy for ever: the limit ends that.
+    done, refused = survives(range(1_000, 1_200))
+    assert done > 150
     tell(f"{done} strange meshes repaired or decimated, {refused} refused")
 
 
