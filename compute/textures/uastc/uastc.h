@@ -22,7 +22,7 @@ constexpr int TRIPLE_LANES = 16;
 enum Range { L12, L16, L32, L40, L48, L160, L192, L256, RANGES };
 
 // What a level of effort means; an array of these integers comes from Python (kernels.py, `EFFORTS`).
-enum Effort { ROUNDS, DUAL_FROM, SUBSETS_FROM, PAIR_TRIES, MERGED_TRIES, TRIPLE_TRIES, ETC1_ALL, ETC1_BIASES, POLISH, POLISH_WITHIN, REACH, EFFORTS };
+enum Effort { ROUNDS, DUAL_FROM, SUBSETS_FROM, PAIR_TRIES, MERGED_TRIES, TRIPLE_TRIES, ETC1_ALL, ETC1_TABLES, POLISH, POLISH_WITHIN, REACH, EFFORTS };
 
 struct Tables {
   const uint8_t* below;  // [RANGES][256] the largest value of the range that is not above
@@ -725,7 +725,7 @@ CUDA_CALLABLE inline int etc1_expand(int v, int diff) { return diff ? v << 3 | v
 // each texel. The transcoder chooses it by luminance, so it is not always the best of the four: that is counted in.
 // Where colours would leave 0 to 255, they are clamped, which makes wide tables better than they look.
 CUDA_CALLABLE inline int etc1_tables(const int* const (&x)[3], const int (&half)[N], const int (&base)[2][3],
-                                     int (&table)[2], int (&modifier)[N]) {
+                                     int (&table)[2], int (&modifier)[N], int& spent) {
   int offset[N], luma[N], sign[N], origin[3][N], square = 0, second_square = 0, widest = 0, low = 255, high = 0;
   for (int i = 0; i < N; ++i) offset[i] = luma[i] = 0;
   for (int c = 0; c < 3; ++c) {
@@ -750,6 +750,7 @@ CUDA_CALLABLE inline int etc1_tables(const int* const (&x)[3], const int (&half)
   for (int k = 0; k < 8; ++k) {
     const int a = etc1_small(k), b = etc1_large(k);
     int whole = 0, second = 0;
+    ++spent;
     if (low - b >= 0 && high + b <= 255) {
       for (int i = 0; i < N; ++i) {
         const int m = luma[i] > 128 * (a + b) ? b : a;
@@ -792,7 +793,7 @@ CUDA_CALLABLE inline int etc1_tables(const int* const (&x)[3], const int (&half)
 // by the bias, one of 32 combinations of small steps; `search`: find one, else the neutral.
 CUDA_CALLABLE inline Etc1 etc1_way(const int* const (&x)[3], int way, bool biased, bool search, const Tables& t) {
   const int flip = way & 1, diff = way >> 1, limit = diff ? 31 : 15;
-  int half[N], mean[2][3], base[2][3], modifier[N];
+  int half[N], mean[2][3], base[2][3], modifier[N], spent = 0;
   for (int i = 0; i < N; ++i) half[i] = flip ? -(i >> 3 & 1) : -(i >> 1 & 1);
   for (int c = 0; c < 3; ++c) {
     int sum = 0, second = 0;
@@ -809,7 +810,7 @@ CUDA_CALLABLE inline Etc1 etc1_way(const int* const (&x)[3], int way, bool biase
     base[1][c] = etc1_expand(b, diff);
   }
   Etc1 best = {0, way, {0, 0}, NEUTRAL_BIAS};
-  best.error = etc1_tables(x, half, base, best.table, modifier);
+  best.error = etc1_tables(x, half, base, best.table, modifier, spent);
   if (!biased || !search) return best;
   // With the modifiers as they are, a base costs 8 b^2 - 2 b sum(x - modifier) in each half and channel.
   int value[2][3][4], cost[2][3][4];
@@ -840,12 +841,12 @@ CUDA_CALLABLE inline Etc1 etc1_way(const int* const (&x)[3], int way, bool biase
     rank[k] = fits && k != NEUTRAL_BIAS ? float(total) : 1.0e30f;
   }
   Etc1 found = best;
-  for (int tries = 0; tries < t.effort[ETC1_BIASES]; ++tries) {
+  while (spent < t.effort[ETC1_TABLES]) {
     found.bias = take<32>(rank, 32, 1.0e30f);
     if (found.bias < 0) break;
     for (int h = 0; h < 2; ++h)
       for (int c = 0; c < 3; ++c) base[h][c] = etc1_expand(value[h][c][t.biases[found.bias] >> (6 * h + 2 * c) & 3], diff);
-    found.error = etc1_tables(x, half, base, found.table, modifier);
+    found.error = etc1_tables(x, half, base, found.table, modifier, spent);
     if (found.error < best.error) best = found;
   }
   return best;
@@ -946,7 +947,7 @@ CUDA_CALLABLE inline int anchor(const int (&subset)[N], int s) {
   return 0;
 }
 
-CUDA_CALLABLE inline Writer pack(Block& block, const int* const (&rgb)[3], const int (&alpha)[N], const Tables& t) {
+CUDA_CALLABLE inline Writer pack(Block& block, const Tables& t) {
   const ModeRow row = mode_row(block.mode);
   int subset[N], first[3] = {0, 0, 0};
   for (int i = 0; i < N; ++i) {
@@ -955,6 +956,18 @@ CUDA_CALLABLE inline Writer pack(Block& block, const int* const (&rgb)[3], const
     if (row.subsets == 3)
       subset[i] = -t.triples[i * TRIPLE_LANES + block.pattern] - 2 * t.triples[(N + i) * TRIPLE_LANES + block.pattern];
   }
+  // As a transcoder will decode it: the hints are about these texels, not about those of the picture.
+  int decoded[4][N];
+  for (int c = 0; c < 4; ++c) {
+    const int from = row.components == 2 ? (c == 3 ? 1 : 0) : c;
+    const int plane = row.planes == 2 && from == (block.mode == 17 ? 1 : block.second) ? 1 : 0;
+    for (int i = 0; i < N; ++i) {
+      const int s = subset[i], w = unquantize(block.weight[plane][i], row.weight_bits);
+      const int a = block.ends[s][0][from], b = block.ends[s][1][from];
+      decoded[c][i] = from < row.components ? (257 * (a * (64 - w) + b * w) + 32) >> 14 : 255;
+    }
+  }
+  const int* const rgb[3] = {decoded[0], decoded[1], decoded[2]};
   const int top = (1 << row.weight_bits) - 1, second = block.mode == 17 ? 1 : block.second;
   for (int s = 0; s < row.subsets; ++s) {
     first[s] = anchor(subset, s);
@@ -979,7 +992,7 @@ CUDA_CALLABLE inline Writer pack(Block& block, const int* const (&rgb)[3], const
   out.put(etc1.table[0], 3);
   out.put(etc1.table[1], 3);
   if (row.bias) out.put(etc1.bias, 5);
-  if (row.components != 3) out.put(etc2_hints(alpha), 8);
+  if (row.components != 3) out.put(etc2_hints(decoded[3]), 8);
   if (row.subsets == 2) out.put(block.pattern, 5);
   if (row.subsets == 3) out.put(block.pattern, 4);
   if (row.planes == 2 && block.mode != 17) out.put(block.second, 2);
@@ -1046,7 +1059,7 @@ CUDA_CALLABLE inline void encode(const uint32_t* picture, int width, int height,
       const int* const rgba[4] = {texel[0], texel[1], texel[2], texel[3]};
       search_rgba(rgba, t, block);
     }
-    out = pack(block, rgb, texel[3], t);
+    out = pack(block, t);
   }
   blocks[2 * size_t(number)] = out.low;
   blocks[2 * size_t(number) + 1] = out.high;
