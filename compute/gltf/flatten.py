@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloudbaker.compute.gltf.document import Document
-from cloudbaker.compute.gltf.nodes import Nodes, decomposed, local, place
+from cloudbaker.compute.gltf.nodes import Nodes, local, place
+from cloudbaker.compute.gltf.transforms import decomposed, product
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ def flatten(document: Document, options: FlattenOptions = FlattenOptions()) -> i
             continue
         matrix = np.eye(4)
         for at in reversed(passed):
-            matrix = matrix @ local(nodes.json[at])
-        parts = decomposed(matrix @ local(node))
+            matrix = product(matrix, local(nodes.json[at]))
+        parts = decomposed(product(matrix, local(node)))
         if parts is None:
             continue
         top = passed[-1]

@@ -14,7 +14,8 @@ import numpy as np
 
 from cloudbaker.canonical import canonical_json
 from cloudbaker.compute.gltf.document import Document
-from cloudbaker.compute.gltf.nodes import TRANSFORM, Nodes, decomposed, local
+from cloudbaker.compute.gltf.nodes import TRANSFORM, Nodes, local
+from cloudbaker.compute.gltf.transforms import decomposed
 
 EXTENSION = "EXT_mesh_gpu_instancing"
 

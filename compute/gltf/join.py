@@ -24,6 +24,7 @@ from cloudbaker.compute.gltf.primitives import (
     triangle_list,
 )
 from cloudbaker.compute.gltf.references import Json
+from cloudbaker.compute.gltf.transforms import determinant, inverse, product
 
 _DIRECTIONS = ("NORMAL", "TANGENT")
 _VARIANTS = "KHR_materials_variants"
@@ -100,7 +101,7 @@ def _groups(nodes: Nodes, options: JoinOptions) -> Iterator[list[int]]:
             continue
         keys = [_key(document, primitive) for primitive in mesh["primitives"]]
         matrix = local(node)
-        if None in keys or not np.isfinite(matrix).all() or not np.linalg.det(matrix[:3, :3]):
+        if None in keys or not np.isfinite(matrix).all() or not determinant(matrix):
             continue
         found.setdefault((nodes.siblings(number), tuple(sorted({*map(str, keys)}))), []).append(number)
     yield from (numbers for numbers in found.values() if len(numbers) > 1)
@@ -111,11 +112,11 @@ def _join_nodes(nodes: Nodes, numbers: Sequence[int], options: JoinOptions) -> N
     meshes = document.items("meshes")
     first, *others = numbers
     parts = [(primitive, np.eye(4)) for primitive in meshes[nodes.json[first]["mesh"]]["primitives"]]
-    back = np.linalg.inv(local(nodes.json[first]))
+    back = inverse(local(nodes.json[first]))
     for number in others:
         node = nodes.json[number]
         same = all(node.get(key) == nodes.json[first].get(key) for key in TRANSFORM)
-        matrix = np.eye(4) if same else back @ local(node)
+        matrix = np.eye(4) if same else product(back, local(node))
         parts += [(primitive, matrix) for primitive in meshes[node["mesh"]]["primitives"]]
     if not options.copies and _copies(document, parts):
         return
@@ -185,7 +186,7 @@ def _joined(document: Document, group: Sequence[tuple[Json, Array]]) -> Json:
     for primitive, matrix in group:
         accessors = tuple(sorted(primitive["attributes"].items()))
         faces = triangle_list(document, primitive)
-        if np.linalg.det(matrix[:3, :3]) < 0:
+        if determinant(matrix) < 0:
             faces = faces[:, ::-1]
         key = (accessors, matrix.tobytes())
         if key not in offsets:
@@ -218,13 +219,12 @@ def _moved(name: str, data: Array, matrix: Array) -> Array:
     if np.array_equal(matrix, np.eye(4)):
         return data.astype(np.float32, copy=False)
     values = data.astype(np.float64)
-    axes = matrix[:3, :3]
     if name == "POSITION":
-        return np.asarray(values @ axes.T + matrix[:3, 3], np.float32)
-    turned = values[:, :3] @ (np.linalg.inv(axes) if name == "NORMAL" else axes.T)
-    length = np.linalg.norm(turned, axis=1, keepdims=True)
+        return np.asarray(product(values, matrix[:3, :3].T) + matrix[:3, 3], np.float32)
+    turned = product(values[:, :3], inverse(matrix)[:3, :3] if name == "NORMAL" else matrix[:3, :3].T)
+    length = np.sqrt((turned * turned).sum(axis=1, keepdims=True))
     turned = np.divide(turned, length, out=turned, where=length > 0)
     if name == "TANGENT":  # the bitangent is what w times the cross product gives, which a mirror turns around
-        side = values[:, 3:] * (-1 if np.linalg.det(axes) < 0 else 1)
+        side = values[:, 3:] * (-1 if determinant(matrix) < 0 else 1)
         turned = np.concatenate([turned, side], axis=1)
     return np.asarray(turned, np.float32)

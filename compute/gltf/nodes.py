@@ -17,8 +17,6 @@ from cloudbaker.compute.gltf.references import POINTER, Json, foreign_integers
 
 TRANSFORM = frozenset({"matrix", "translation", "rotation", "scale"})
 _POINTED = re.compile(r"/nodes/(0|[1-9][0-9]*)(?=/|$)")
-_SHEAR = 1e-5
-"""How far from a right angle two axes may be, as a cosine, and still be written as translation, rotation and scale."""
 
 
 class Nodes:
@@ -117,45 +115,6 @@ def _pointers(document: Document) -> list[str]:
     targets = [c["target"] for animation in document.items("animations") for c in animation["channels"]]
     pointers = [t.get("extensions", {}).get("KHR_animation_pointer", {}).get("pointer") for t in targets]
     return [pointer for pointer in pointers if isinstance(pointer, str)]
-
-
-# -- transforms --------------------------------------------------------------------------------------------------------
-
-
-def decomposed(matrix: Array) -> tuple[Array, Array, Array] | None:
-    """Translation (3), unit quaternion (4, xyzw) and scale (3) of a 4 × 4 matrix, column vectors.
-
-    None where it is sheared or flat, so that three such figures can't say it. A mirror becomes a negative x scale.
-    """
-    axes = np.asarray(matrix[:3, :3], np.float64)
-    scale = np.linalg.norm(axes, axis=0)
-    if not scale.all() or not np.isfinite(matrix).all():
-        return None
-    turn = axes / scale
-    if np.abs(turn.T @ turn - np.eye(3)).max() > _SHEAR:
-        return None
-    if np.linalg.det(turn) < 0:
-        scale[0], turn[:, 0] = -scale[0], -turn[:, 0]
-    return np.asarray(matrix[:3, 3], np.float64), _quaternion(turn), scale
-
-
-def _quaternion(turn: Array) -> Array:
-    """Of a rotation matrix: the eigenvector that Bar-Itzhack's symmetric matrix has for its largest eigenvalue.
-
-    Source: Bar-Itzhack, "New method for extracting the quaternion from a rotation matrix", 2000.
-    """
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = turn
-    k = np.array(
-        [
-            [xx - yy - zz, xy + yx, xz + zx, zy - yz],
-            [xy + yx, yy - xx - zz, yz + zy, xz - zx],
-            [xz + zx, yz + zy, zz - xx - yy, yx - xy],
-            [zy - yz, xz - zx, yx - xy, xx + yy + zz],
-        ]
-    )
-    values, vectors = np.linalg.eigh(k)
-    quaternion: Array = vectors[:, int(np.argmax(values))]
-    return -quaternion if quaternion[3] < 0 else quaternion
 
 
 def place(node: Json, translation: Array, rotation: Array, scale: Array) -> None:

@@ -68,7 +68,7 @@ def reorder(document: Document, options: ReorderOptions = ReorderOptions()) -> R
             before += len(first) * misses[0]
             after += len(first) * misses[1]
         source = None
-        if options.fetch and not each.shared and sum(map(len, new)):
+        if options.fetch and not each.shared and any(len(faces) for faces in new):
             renumbered, source = meshopt.optimize_vertex_fetch(np.concatenate(new), len(positions))
             if np.array_equal(source, np.arange(len(positions))):
                 source = None

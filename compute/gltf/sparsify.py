@@ -73,4 +73,4 @@ def store_sparse(document: Document, index: int) -> int:
             },
             "values": {"bufferView": document.add_view(values.tobytes())},
         }
-    return saved
+    return int(saved)

@@ -78,4 +78,4 @@ def _is_smaller(document: Document, each: VertexSet, lists: Sequence[Triangles],
     for drawing, faces in zip(each.drawings, lists, strict=True):
         before += document.accessor(drawing.first["indices"]).nbytes if "indices" in drawing.first else 0
         before -= index_array(faces, count).nbytes
-    return row * count < before
+    return bool(row * count < before)

@@ -224,7 +224,7 @@ def _assign_in_order(
     label: Numbers, links: dict[int, list[int]], preserving: Flags, idle: Flags, signs: list[tuple[int, int, int]]
 ) -> None:
     """Groups where idle triangles are: the first group that reaches one decides which way round it is."""
-    way = {}  # of idle triangles
+    way: dict[int, bool] = {}  # of idle triangles
     for start in sorted(links):
         if label[start] >= 0 or idle[start // 3]:
             continue

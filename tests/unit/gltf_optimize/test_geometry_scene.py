@@ -16,10 +16,10 @@ from cloudbaker.compute.gltf.instance import InstanceOptions, instance
 from cloudbaker.compute.gltf.join import Joined, JoinOptions, join
 from cloudbaker.compute.gltf.limits import ContentLimits
 from cloudbaker.compute.gltf.losses import compare
-from cloudbaker.compute.gltf.nodes import decomposed
 from cloudbaker.compute.gltf.pack import pack
 from cloudbaker.compute.gltf.precheck import precheck
 from cloudbaker.compute.gltf.prune import prune, reserve
+from cloudbaker.compute.gltf.transforms import decomposed, determinant, inverse, product
 from cloudbaker.testing import models, shapes
 from cloudbaker.testing.shapes import f32
 from cloudbaker.testing.worlds import node_matrix, world_difference
@@ -233,6 +233,9 @@ def test_transforms_are_taken_apart_and_put_together(seed):
     assert parts is not None
     again = dict(zip(("translation", "rotation", "scale"), parts, strict=True))
     np.testing.assert_allclose(node_matrix(again), node_matrix(node), atol=1e-12)
+    matrix = node_matrix(node)
+    np.testing.assert_allclose(product(matrix, inverse(matrix)), np.eye(4), atol=1e-9)
+    assert determinant(matrix) == pytest.approx(np.linalg.det(matrix[:3, :3]))
     sheared = node_matrix(node)
     sheared[:3, 0] += sheared[:3, 1] * 0.5
     assert decomposed(sheared) is None
