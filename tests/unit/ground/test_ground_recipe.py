@@ -31,7 +31,10 @@ def test_every_built_in_recipe_loads_under_its_own_name(name: str) -> None:
 def test_web_is_what_the_web_wants() -> None:
     recipe = load_recipe("web")
     assert [lod.variant for lod in recipe.lods] == ["lod1", "lod2"]
-    assert (recipe.textures.format, recipe.meshes.compression) == ("webp", "auto")
+    assert (recipe.textures.format, recipe.meshes.compression) == ("ktx2", "auto")
+    small = load_recipe("web-small")
+    assert small.textures.format == "webp"
+    assert (small.meshes, small.lods, small.textures.max_size) == (recipe.meshes, recipe.lods, recipe.textures.max_size)
     assert recipe.limits.source_bytes == 500 << 20
 
 
@@ -56,6 +59,8 @@ def test_the_hash_is_over_what_changes_the_bytes() -> None:
         (MINIMAL + "colour = 1\n", "colour"),
         (MINIMAL + "[textures]\nqality = 3\n", "textures.qality"),
         (MINIMAL + "[textures]\nquality = 101\n", "textures.quality"),
+        (MINIMAL + '[textures.slots]\nnormal = "avif"\n', "textures.slots.normal"),
+        (MINIMAL + "[textures]\nbudget = 1.5\n", "textures.budget"),
         (MINIMAL + '[meshes]\ncompression = "zip"\n', "meshes.compression"),
         (MINIMAL + '[[lods]]\nvariant = "low"\nratio = 0.5\nmax_error_percent = 1.0\n', "lods.0.variant"),
         (MINIMAL + '[[lods]]\nvariant = "lod1"\nratio = 1.0\nmax_error_percent = 1.0\n', "lods.0.ratio"),
