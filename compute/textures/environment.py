@@ -21,6 +21,12 @@ Cube = npt.NDArray[np.float32]
 Directions = npt.NDArray[np.float32]
 """(…, 3)."""
 
+SMALLEST_LEVEL = 3
+"""Log2 of the smallest faces of a prefiltered cube map: coarser ones could not show from where a room is lit."""
+
+_INTEGRATED, _SOURCE = 3, 16
+"""How many of the last levels are integrated, over all texels of faces of that size."""
+
 _FACES = np.array(
     # right, down and forward of each face (OpenGL ES 3.0, table 3.21)
     [
@@ -81,28 +87,67 @@ def mip_chain_light(cube: Cube) -> list[Cube]:
 
 
 def prefilter(cube: Cube, *, samples: int = 64) -> list[Cube]:
-    """Mipmaps as rough surfaces mirror the light: level n of N is for the roughness n / (N - 1), GGX, α = roughness².
+    """Mipmaps as rough surfaces mirror the light, GGX with α = roughness², from a mirror to roughness 1 on faces of
+    8 × 8 texels, where it is the light that a matt surface gets: what three.js' PMREMGenerator makes of an environment
+    when it is loaded, and Filament's ``cmgen`` before (`roughness_of`).
 
-    The split sum's first part with normal = view = reflection (Karis, "Real Shading in Unreal Engine 4", 2013),
-    sampled by importance with `samples` fixed directions, each from the mipmap that holds its share of the sphere
-    (Křivánek and Colbert, "Real-time Shading with Filtered Importance Sampling", 2008).
+    The split sum's first part with normal = view = reflection (Karis, "Real Shading in Unreal Engine 4", 2013). Narrow
+    lobes are sampled by importance with `samples` fixed directions, fewer at the first levels, each from the mipmap
+    that holds its share of the sphere (Křivánek and Colbert, "Real-time Shading with Filtered Importance Sampling",
+    2008). For wide ones that would blur twice: the last three levels weigh all texels of a small mipmap, as three.js
+    does.
     """
     chain = mip_chain_light(cube)
-    size, last = cube.shape[1], len(chain) - 1
+    size = cube.shape[1]
+    last = max(0, size.bit_length() - 1 - SMALLEST_LEVEL)
     out = [cube]
     for level in range(1, last + 1):
-        half, weight, mip = _lobe(level / last, samples, size)
-        faces = []
-        for face in range(6):
-            normal = _unit(_directions(face, size >> level, 0.5, 0.5))
-            total = np.zeros((*normal.shape[:-1], 3), np.float32)
-            right, up = _frame(normal)
-            for at in range(len(weight)):
-                towards = half[at, 0] * right + half[at, 1] * up + half[at, 2] * normal
-                total += weight[at] * _cube_at(chain, towards, mip[at])
-            faces.append(total / weight.sum())
-        out.append(np.stack(faces))
+        roughness = roughness_of(level, last)
+        if level > last - _INTEGRATED:
+            source = min(chain, key=lambda smaller: abs(smaller.shape[1] - _SOURCE))
+            out.append(_integrated(source, size >> level, roughness))
+        else:
+            out.append(_sampled(chain, level, roughness, min(samples, samples // 8 << level)))
     return out
+
+
+def _sampled(chain: list[Cube], level: int, roughness: float, samples: int) -> Cube:
+    size = chain[0].shape[1]
+    half, weight, mip = _lobe(roughness, samples, size)
+    faces = []
+    for face in range(6):
+        normal = _unit(_directions(face, size >> level, 0.5, 0.5))
+        total = np.zeros_like(normal)
+        right, up = _frame(normal)
+        for at in range(len(weight)):
+            towards = half[at, 0] * right + half[at, 1] * up + half[at, 2] * normal
+            total += weight[at] * _cube_at(chain, towards, mip[at])
+        faces.append(total / weight.sum())
+    return np.stack(faces)
+
+
+def _integrated(source: Cube, size: int, roughness: float) -> Cube:
+    """All texels of `source`, weighed for each normal by D · n·l and by the part of the sphere that they take."""
+    count = source.shape[1]
+    at = (np.arange(count, dtype=np.float32) + 0.5) * 2 / count - 1
+    solid = np.power(1 + at[:, None] ** 2 + at[None, :] ** 2, -1.5).ravel()
+    light = np.concatenate([_unit(_directions(face, count, 0.5, 0.5)).reshape(-1, 3) for face in range(6)])
+    values = source.reshape(-1, 3) * np.tile(solid, 6)[:, None]
+    ones = np.tile(solid, 6)
+    alpha = np.float32(roughness**2)
+    faces = []
+    for face in range(6):
+        normal = _unit(_directions(face, size, 0.5, 0.5)).reshape(-1, 3)
+        cosine = normal @ light.T
+        # With the view along the normal n·h is the cosine of half the angle between normal and light.
+        weight = np.maximum(cosine, 0) / np.square((alpha**2 - 1) * (1 + cosine) / 2 + 1)
+        faces.append((weight @ values / (weight @ ones)[:, None]).reshape(size, size, 3))
+    return np.asarray(np.stack(faces), np.float32)
+
+
+def roughness_of(level: int, last: int) -> float:
+    """What a level of a prefiltered cube map is for (three.js' ``lodToRoughness``; Filament's mapping)."""
+    return 1 - math.sqrt(1 - level / last) if last else 0.0
 
 
 def _lobe(roughness: float, samples: int, size: int) -> tuple[Directions, Directions, list[float]]:
@@ -118,7 +163,7 @@ def _lobe(roughness: float, samples: int, size: int) -> tuple[Directions, Direct
     above = light[:, 2] > 1e-4
     density = (alpha**2 / (np.pi * ((alpha**2 - 1) * cosine**2 + 1) ** 2) / 4)[above]
     texel = 4 * np.pi / (6 * size * size)
-    mip = np.maximum(0, 0.5 * np.log2(1 / (samples * density) / texel) + 1)
+    mip = np.maximum(0, 0.5 * np.log2(1 / (samples * density) / texel) + 0.5)
     return light[above].astype(np.float32), light[above, 2].astype(np.float32), mip.tolist()
 
 
