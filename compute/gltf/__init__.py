@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cloudbaker.compute.gltf.losses import compare as compare
     from cloudbaker.compute.gltf.merge_textures import merge_textures as merge_textures
     from cloudbaker.compute.gltf.metal_rough import metal_rough as metal_rough
+    from cloudbaker.compute.gltf.pack import pack as pack
     from cloudbaker.compute.gltf.prune import prune as prune
     from cloudbaker.compute.gltf.quantize import quantize as quantize
     from cloudbaker.compute.gltf.quantize_animations import quantize_animations as quantize_animations
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from cloudbaker.compute.gltf.sparsify import sparsify as sparsify
     from cloudbaker.compute.gltf.split_textures import split_textures as split_textures
     from cloudbaker.compute.gltf.tangents import tangents as tangents
+    from cloudbaker.compute.gltf.terse import terse as terse
     from cloudbaker.compute.gltf.unlit import unlit as unlit
     from cloudbaker.compute.gltf.weld import weld as weld
 
@@ -70,6 +72,7 @@ VERBS: dict[str, Verb] = {
     "flatten": Verb("Take meshes out of groups that serve nothing."),
     "instance": Verb("Draw nodes that repeat a mesh as instances (EXT_mesh_gpu_instancing)."),
     "join": Verb("Join primitives and nodes that share a material: fewer draw calls.", plain=True),
+    "pack": Verb("Lay accessors out anew in few buffer views, without gaps."),
     "prune": Verb("Drop what nothing refers to."),
     "quantize": Verb("Store vertex attributes as small integers (KHR_mesh_quantization).", plain=True),
     "quantize_animations": Verb("Round keyframes to what can be told apart.", plain=True),
@@ -80,6 +83,7 @@ VERBS: dict[str, Verb] = {
     "split_textures": Verb("Put occlusion and metallic-roughness into an image each."),
     "unlit": Verb("Make materials show their colour without light."),
     "tangents": Verb("Drop tangents that readers make up alike, or generate them.", plain=True),
+    "terse": Verb("Write numbers in as few digits as say the same."),
     "weld": Verb("Join vertices that are equal in everything.", plain=True),
 }
 """Each is a file of this folder, a name to import from here, and a command of ``cloudbaker gltf``."""
