@@ -45,6 +45,10 @@ class Meshes(_Part):
     decimate: Literal["meshoptimizer", "rescue", "pymeshlab"] = "meshoptimizer"
     """Who makes levels of detail of static surfaces without texture coordinates: with ``rescue``, PyMeshLab where
     meshoptimizer gets stuck; with ``pymeshlab``, whoever is more exact (14 to 40 times as slow)."""
+    switch_pixels: float = Field(1.0, gt=0)
+    """How many pixels of a 1080-line, 50° view a level of detail may be off by where it takes over."""
+    msft_lod: bool = False
+    """Also one file with all levels by MSFT_lod, for viewers that read it, where it is no larger than the source."""
     position_bits: int = Field(14, ge=8, le=24)
     normal_bits: int = Field(10, ge=6, le=16)
     texcoord_bits: int = Field(12, ge=8, le=20)

@@ -50,8 +50,12 @@ class Geometry:
 
     @property
     def suggested_distance(self) -> float:
-        """From how far away (scene units) `error_units` covers no more than a pixel of a 1080-line, 50° view."""
-        distance = self.error_units * SCREEN_PIXELS / (2 * math.tan(FIELD_OF_VIEW / 2))
+        """`distance` for one pixel."""
+        return self.distance(1.0)
+
+    def distance(self, pixels: float) -> float:
+        """From how far away (scene units) `error_units` covers no more than `pixels` of a 1080-line, 50° view."""
+        distance = self.error_units * SCREEN_PIXELS / (2 * math.tan(FIELD_OF_VIEW / 2) * pixels)
         return float(f"{distance:.4g}")
 
 

@@ -26,6 +26,7 @@ from cloudbaker.compute.gltf.instance import Instanced, InstanceOptions, instanc
 from cloudbaker.compute.gltf.join import Joined, JoinOptions, join
 from cloudbaker.compute.gltf.losses import compare
 from cloudbaker.compute.gltf.measure import Geometry, Reference, count, measure
+from cloudbaker.compute.gltf.msft_lod import MSFT_LOD, Level, msft_lod, without_levels
 from cloudbaker.compute.gltf.pack import pack
 from cloudbaker.compute.gltf.prune import Reserved, prune, reserve
 from cloudbaker.compute.gltf.quantize_animations import quantize_animations
@@ -53,6 +54,7 @@ FEW = 20_000
 """Triangles up to which plain geometry may be the smallest: only there are the lossless verbs worth their time."""
 
 MAIN = "model.glb"
+ALL_LEVELS = "model-lods.glb"
 SOURCE = "source.glb"
 """The model as it came, where verbs have changed its materials before (`materials.materials_job`): what losses are
 counted from."""
@@ -314,9 +316,50 @@ def _compress_levels(work: _Work) -> str:
         best = _smallest(work, same, before.name, candidates, gain=False, mean_percent=level.gate)
         if best is not same:
             best.notes = [*level.notes, *best.notes]
-            best.suggested_distance = max(best.geometry.suggested_distance, before.suggested_distance)
+            far = best.geometry.distance(work.meshes.get("switch_pixels", 1.0))
+            best.suggested_distance = max(far, before.suggested_distance)
         work.variants.append(best)
     return ", ".join(f"{variant.variant}: {len(variant.data)} bytes" for variant in work.variants[1:])
+
+
+def _one_file(work: _Work) -> str:
+    """All levels in one more file, where the recipe asks for it and it is no larger than the input."""
+    levels = [
+        Level(level.document, variant.suggested_distance)
+        for level, variant in zip(work.levels, work.variants[1:], strict=True)
+    ]
+    if not work.meshes.get("msft_lod") or not levels:
+        return "not asked for"
+    if MSFT_LOD in work.source.json.get("extensionsUsed", ()):
+        return "the input has levels of its own"
+    whole = work.plain.clone()
+    done = msft_lod(whole, levels)
+    if not done.nodes:
+        return "no node has levels"
+    dedup(whole, work.reserved)
+    reference = Reference(whole)
+    limit = 100 * 2.0 ** (1 - work.meshes.get("position_bits", 14))
+    fit: list[_Variant] = []
+    for _, make in [*_codecs(work, whole), ("plain", partial(_plain, work, whole))]:
+        data, remark = make()
+        try:
+            document = Document.from_glb(data)
+            compression = compression_of(document)
+            decode(document)
+            dequantize(document)
+            geometry = measure(reference, document)
+        except ValueError:
+            continue  # a mesh that this codec can't take
+        if len(data) <= work.size and geometry.rest_max_percent <= limit:
+            notes = [remark] if remark else []
+            fit.append(_Variant(ALL_LEVELS, "lods", data, compression, geometry, notes=notes))
+    if not fit:
+        return f"left out: larger than the input's {work.size} bytes"
+    best = min(fit, key=lambda variant: len(variant.data))
+    if done.left:
+        best.notes.append(f"{done.left} nodes that move or have children show the full mesh at any distance")
+    work.variants.append(best)
+    return f"{done.nodes} nodes, {len(best.data)} bytes"
 
 
 def _heavier(work: _Work) -> str:
@@ -355,7 +398,8 @@ def _compare(work: _Work) -> str:
     """Hold every file against the input, from its bytes, and list what is missing."""
     source = Document.from_glb(work.inputs[SOURCE]) if SOURCE in work.inputs else work.source
     for variant in work.variants:
-        lost = compare(source, Document.from_glb(variant.data))
+        document = Document.from_glb(variant.data)
+        lost = compare(source, without_levels(document) if variant.name == ALL_LEVELS else document)
         if variant.name != MAIN:
             common = set(work.losses)
             lost = [replace(loss, place=f"{variant.name}{loss.place}") for loss in lost if loss not in common]
@@ -373,6 +417,7 @@ STEPS: tuple[tuple[str, Callable[[_Work], str]], ...] = (
     ("simplify", _simplify),
     ("compress", _compress),
     ("compress levels", _compress_levels),
+    ("levels in one file", _one_file),
     ("heavier textures", _heavier),
     ("compare", _compare),
 )

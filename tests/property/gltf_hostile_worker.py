@@ -41,7 +41,7 @@ MEMORY = 2 << 30
 LIMITS = ContentLimits()
 RECIPE = {
     "images": [],
-    "meshes": {"compression": "auto", "position_bits": 14, "normal_bits": 10, "texcoord_bits": 12, "color_bits": 8},
+    "meshes": {"compression": "auto", "position_bits": 14, "msft_lod": True},
     "lods": [{"variant": "lod1", "ratio": 0.5, "max_error_percent": 1.0}],
 }
 _FORBIDDEN = (
