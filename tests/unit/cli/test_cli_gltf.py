@@ -77,6 +77,27 @@ def test_in_place_and_with_underscores(cli, tmp_path):
     assert (tmp_path / "skinned.glb").stat().st_size < before
 
 
+def test_a_gltf_with_its_files_and_a_zip_of_them(cli, tmp_path):
+    main_file = models.write_gltf_folder(models.textured(16), tmp_path / "model")
+    archive = tmp_path / "model.zip"
+    archive.write_bytes(models.zip_of(main_file.parent))
+    for source in (str(main_file), str(archive)):
+        said = cli("dedup", source, "out.glb", "--json")
+        assert said["before"]["images"] == said["after"]["images"] == 3
+        assert len(Document.from_glb((tmp_path / "out.glb").read_bytes()).json["buffers"]) == 1
+
+
+def test_no_file_is_read_through_a_uri(cli, tmp_path):
+    (tmp_path / "secret.bin").write_bytes(b"secret" * 10)
+    document = {"asset": {"version": "2.0"}, "buffers": [{"uri": "../secret.bin", "byteLength": 60}]}
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    (folder / "model.gltf").write_text(json.dumps(document))
+    text = cli("prune", "inside/model.gltf", "out.glb", code=3)
+    assert "uri" in text
+    assert not (tmp_path / "out.glb").exists()
+
+
 def test_bad_content_writes_nothing(cli, tmp_path):
     (tmp_path / "bad.glb").write_bytes(models.box()[:-9])
     (tmp_path / "out.glb").write_bytes(b"mine")
