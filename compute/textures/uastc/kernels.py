@@ -36,7 +36,7 @@ Level = Literal["fast", "default", "max"]
 
 EFFORTS: dict[Level, tuple[int, ...]] = {
     "fast": (1, 50000, 50000, 1, 0, 0, 0, 6, 0, 0, 4),
-    "default": (2, 900, 2000, 2, 0, 0, 0, 20, 1, 6, 6),
+    "default": (2, 300, 2000, 2, 0, 0, 0, 20, 1, 6, 6),
     "max": (4, 0, 0, 6, 3, 4, 1, 48, 3, 25, 16),
 }
 """For each level: rounds of least squares; squared error of a block from which a second plane of weights is tried, and
