@@ -56,14 +56,15 @@ def inspect_file(workbench: Workbench, path: Path, recipe: Recipe) -> Look:
 
 def diff_files(workbench: Workbench, before: Path, after: Path, recipe: Recipe) -> Look:
     """Tables of two files side by side; findings of the second have ``after:`` before their place."""
-    models, findings = [], []
-    for path, side in ((before, "before:"), (after, "after:")):
+    inputs: dict[str, bytes] = {}
+    findings: list[Finding] = []
+    for path, side in ((before, "before"), (after, "after")):
         model, found = _whole(workbench, path, recipe)
-        models.append(model)
-        findings += [replace(f, place=side + f.place) for f in found]
+        if model is not None:
+            inputs[f"{side}.glb"] = model
+        findings += [replace(f, place=f"{side}:{f.place}") for f in found]
     facts: dict[str, Any] = {}
-    if models[0] is not None and models[1] is not None:
-        inputs = dict(zip(("before.glb", "after.glb"), models, strict=True))
+    if len(inputs) == 2:
         limits = recipe.limits.model_dump(mode="json", exclude_none=True)
         job = Job("cloudbaker.compute.gltf.diff:diff_job", inputs, {"limits": limits}, job_limits(recipe))
         facts = workbench.run(job).unwrap().value

@@ -55,7 +55,7 @@ def memory_of(counts: Document) -> int:
 
     Measured as peaks of the sandboxed job: 62 MB for a box, 131 for 131,072 triangles, 662 for a million.
     """
-    return (64 << 20) + 620 * max(counts["triangles"], counts["vertices"]) + 4 * int(counts["bytes"])
+    return (64 << 20) + 620 * int(max(counts["triangles"], counts["vertices"])) + 4 * int(counts["bytes"])
 
 
 def facts(document: Document, size: int) -> dict[str, Any]:

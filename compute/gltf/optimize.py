@@ -340,7 +340,8 @@ def _one_file(work: _Work) -> str:
     reference = Reference(whole)
     limit = 100 * 2.0 ** (1 - work.meshes.get("position_bits", 14))
     fit: list[_Variant] = []
-    for _, make in [*_codecs(work, whole), ("plain", partial(_plain, work, whole))]:
+    makers: list[_Maker] = [*_codecs(work, whole), ("plain", partial(_plain, work, whole))]
+    for _, make in makers:
         data, remark = make()
         try:
             document = Document.from_glb(data)

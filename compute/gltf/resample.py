@@ -174,7 +174,7 @@ class _Times:
         if data.tobytes() in self._known:
             return 0
         had = self._document.items("accessors")[before]["count"] * data.itemsize + _ACCESSOR_BYTES
-        return data.nbytes + _ACCESSOR_BYTES - had / self._users[before]
+        return float(data.nbytes + _ACCESSOR_BYTES - had / self._users[before])
 
     def accessor(self, data: npt.NDArray[np.float32], like: int) -> int:
         """The accessor that holds them."""

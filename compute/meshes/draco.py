@@ -218,7 +218,7 @@ def _stored(name: str, array: Array, options: DracoOptions) -> Array:
         if not values.size or values.min() < 0 or values.max() > 1:
             return values
         step = 1 << max(0, 16 - options.texcoord_bits)
-        return np.minimum(np.rint(values.astype(np.float64) * (65535 / step)) * step, 65535).astype(np.uint16)
+        return np.asarray(np.minimum(np.rint(values.astype(np.float64) * (65535 / step)) * step, 65535), np.uint16)
     if name.startswith("COLOR_"):
         return unorm(dequantize(array), bits=options.color_bits)
     if name.startswith("JOINTS_"):
