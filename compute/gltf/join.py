@@ -15,6 +15,7 @@ import numpy as np
 from cloudbaker.canonical import canonical_json
 from cloudbaker.compute.gltf.dedup import opaque
 from cloudbaker.compute.gltf.document import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, Array, Document, dequantized
+from cloudbaker.compute.gltf.facts import triangles_of
 from cloudbaker.compute.gltf.nodes import TRANSFORM, Nodes, local
 from cloudbaker.compute.gltf.primitives import (
     TRIANGLE_FAN,
@@ -162,6 +163,7 @@ def _key(document: Document, primitive: Json) -> str | None:
         or "POSITION" not in primitive["attributes"]
         or primitive.get("targets")
         or "extras" in primitive
+        or not triangles_of(primitive, document.json)
         or not extensions.keys() <= {_VARIANTS}
         or any(opaque(document, index) for index in accessors_of(primitive))
         or any(name.startswith("JOINTS_") for name in primitive["attributes"])

@@ -56,6 +56,8 @@ def reorder(document: Document, options: ReorderOptions = ReorderOptions()) -> R
     for each in vertex_sets(document):
         positions = document.accessor(each.attributes["POSITION"])
         old = [triangle_list(document, drawing.first) for drawing in each.drawings]
+        if not all(len(faces) for faces in old):  # an accessor must not be empty
+            continue
         new = [
             faces if _is_blended(document, drawing) else _order(faces, positions, options)
             for drawing, faces in zip(each.drawings, old, strict=True)
@@ -68,7 +70,7 @@ def reorder(document: Document, options: ReorderOptions = ReorderOptions()) -> R
             before += len(first) * misses[0]
             after += len(first) * misses[1]
         source = None
-        if options.fetch and not each.shared and any(len(faces) for faces in new):
+        if options.fetch and not each.shared:
             renumbered, source = meshopt.optimize_vertex_fetch(np.concatenate(new), len(positions))
             if np.array_equal(source, np.arange(len(positions))):
                 source = None

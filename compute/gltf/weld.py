@@ -50,9 +50,9 @@ def weld(document: Document, options: WeldOptions = WeldOptions()) -> WeldedVert
         count = len(streams["POSITION"])
         before += count
         after += count
-        faces = np.concatenate(lists)
-        if not len(faces):
+        if not all(len(faces) for faces in lists):  # an accessor must not be empty
             continue
+        faces = np.concatenate(lists)
         joined = meshopt.weld({name: _positive_zeros(data) for name, data in streams.items()}, faces)
         fewer = len(joined.source)
         if fewer == count or not (options.always or _is_smaller(document, each, lists, fewer)):

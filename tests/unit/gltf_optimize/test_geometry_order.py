@@ -211,6 +211,19 @@ def test_what_is_seen_through_keeps_its_order_of_triangles(variant):
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_primitive_without_a_triangle_stays_as_it_is():
+    """Legal, if strange: an index accessor of one element. Rewritten it would be empty, which is not."""
+    document = indexed(shapes.box())
+    primitive = document.json["meshes"][0]["primitives"][0]
+    few = document.add_accessor(np.array([[3]], np.uint16), target=34963)
+    document.json["meshes"][0]["primitives"].append({**primitive, "indices": few})
+    before = document.to_glb()
+    for options in (ReorderOptions(), ReorderOptions(size=True)):
+        reorder(document, options)
+    weld(document, WeldOptions(always=True))
+    assert document.to_glb() == before
+
+
 # -- sparsify ----------------------------------------------------------------------------------------------------------
 
 
