@@ -134,7 +134,9 @@ def encode_hdr(data: bytes | bytearray | memoryview, options: HdrOptions | None 
         images = chain if options.mips or options.prefilter else chain[:1]
     else:
         width, height = fitted(source_width, source_height, options.max_size)
-        images = [scale_light(pixels, width, height, around=width == 2 * height)[None]]
+        scaled = scale_light(pixels, width, height, around=width == 2 * height)
+        # three.js turns a .hdr over when it loads it and can't do that to compressed textures: KTX2 has the sky last.
+        images = [(scaled if options.format == "hdr" else scaled[::-1])[None]]
     height, width = images[0].shape[1:3]
     data_out, decoded, gpu_bytes = _encoded(images, options)
     return EncodedLight(
@@ -227,7 +229,8 @@ def _encoded(images: Sequence[Cube], options: HdrOptions) -> tuple[bytes, Light,
         levels = [b"".join(blocks[at : at + faces]) for at in range(0, len(blocks), faces)]
         codec = f"astc-{options.block}x{options.block}-hdr"
         decoded = np.stack([decode_astc_hdr(b, width, height, block=options.block) for b in blocks[:faces]])
-    data = write_ktx2(levels, width, height, codec=codec, srgb=False, faces=faces)
+    orientation = {} if faces == 6 else {"KTXorientation": "ru"}
+    data = write_ktx2(levels, width, height, codec=codec, srgb=False, faces=faces, metadata=orientation)
     return data, decoded.astype(np.float32), sum(map(len, levels))
 
 
