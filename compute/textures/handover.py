@@ -5,7 +5,7 @@ decodes, scales and makes the mipmaps, and hands over texels of stated sizes; th
 into blocks; a second sandboxed job packs those, decodes them with another library, and measures. Whatever the job asks
 for (`encode.encode_job`, `convert.convert_job`, with a search for a quality or without) is called as it is, with a
 `ktx2_uastc.block_maker` that stops it where the blocks should come from, and starts it anew with them. It decodes its
-image again then: 0.1 s of 2048² beside 1 s for the mipmaps, which are not made again.
+image again then (0.1 s of 2048²), but makes no mipmaps a second time.
 """
 
 from __future__ import annotations

@@ -73,5 +73,4 @@ def encode_many(
     )
 
 
-_SHARED = ("enable_backward", "fuse_fp", "cpu_compiler_flags", "extra_build_options")
-wp.set_module_options({name: wp.get_module_options(kernels)[name] for name in _SHARED})
+wp.set_module_options({name: value for name, value in kernels.MODULE_OPTIONS.items() if name != "block_dim"})
