@@ -46,6 +46,10 @@ FORMATS: dict[str, dict[SlotClass, str]] = {
     "avif": {"color": "avif", "normal": "webp", "data": "webp"},
 }
 """What a recipe's ``textures.format`` means for each class; see docs/decisions/024."""
+SMALLER: dict[str, dict[SlotClass, str]] = {"ktx2": {"color": "ktx2-etc1s"}}
+"""What takes its place where it would be larger than the source, and the program for it is installed."""
+COLOR_FLOOR_DB = 32.0
+"""PSNR under which ETC1S is too poor."""
 
 
 def slot_class(slots: Iterable[str]) -> SlotClass:
@@ -69,7 +73,8 @@ def is_srgb(slots: Iterable[str]) -> bool | None:
 
 
 def plan(image: Mapping[str, Any], textures: Mapping[str, Any]) -> dict[str, Any]:
-    """Params of ``encode_job`` for an image, a row of ``unpack_job``, by the ``textures`` of a recipe.
+    """Params of ``encode_job`` for an image, a row of ``unpack_job``, by the ``textures`` of a recipe; and ``smaller``,
+    a format to try where what comes of these is larger than the source.
 
     KTX2 says once for the whole file what its colours are, and can't hold an image that is colour in one slot and data
     in another; nor one that has less than a block on a side. Such an image becomes WebP.
@@ -91,13 +96,27 @@ def plan(image: Mapping[str, Any], textures: Mapping[str, Any]) -> dict[str, Any
     srgb = is_srgb(image["slots"])
     if srgb is None or min(image["width"], image["height"]) < BLOCK:
         return {**params, "format": "webp"}
-    return {
-        **params,
+    params |= {
         "srgb": srgb,
         "mips": textures["mips"] and image["mips"],
         "alpha_coverage": image["alpha_cutoff"],
         "instead": "webp",
     }
+    smaller = SMALLER.get(textures["format"], {}).get(kind)
+    return {**params, "smaller": smaller} if smaller and not (textures.get("slots") or {}).get(kind) else params
+
+
+def formats(textures: Mapping[str, Any]) -> set[str]:
+    """Every format that a recipe's ``textures`` may have an image stored in.
+
+    >>> sorted(formats({"format": "ktx2", "slots": {"data": "keep"}}))
+    ['keep', 'ktx2-etc1s', 'ktx2-uastc', 'webp']
+    """
+    named = {kind: name for kind, name in (textures.get("slots") or {}).items() if name}
+    tables = (FORMATS, SMALLER) if textures["format"] in FORMATS else ()
+    meant = {name for table in tables for kind, name in table.get(textures["format"], {}).items() if kind not in named}
+    used = meant | set(named.values())
+    return used | {"webp"} if any(name.startswith("ktx2") for name in used) else used
 
 
 def gpu_bytes(width: int, height: int) -> int:

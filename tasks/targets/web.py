@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from cloudbaker.compute.gltf.facts import memory_of
 from cloudbaker.compute.gltf.findings import Findings
 from cloudbaker.compute.gltf.references import SPEC_GLOSS
-from cloudbaker.compute.job import Job, Outcome
 from cloudbaker.compute.meshlab import version as meshlab_version
 from cloudbaker.compute.npm import validator_js
 from cloudbaker.compute.package import MANIFEST, build_manifest
-from cloudbaker.compute.textures import programs
-from cloudbaker.compute.textures.slots import gpu_bytes, plan
 from cloudbaker.compute.toolchain import versions
 from cloudbaker.errors import SandboxJobError
 from cloudbaker.model import Loss, Verdict, VerdictKind
@@ -25,7 +21,7 @@ from cloudbaker.tasks.ingest import Ingested, blob_input
 from cloudbaker.tasks.optimize import Optimized
 from cloudbaker.tasks.package import Packaged, signed
 from cloudbaker.tasks.surfaces import decimated, repaired, wants_meshlab
-from cloudbaker.tasks.targets import Identity
+from cloudbaker.tasks.targets import Identity, web_textures
 from cloudbaker.tasks.validate import Validated
 
 __all__ = ["gather", "identity", "optimize", "package", "validate"]
@@ -35,8 +31,7 @@ def identity(recipe: Recipe, _tenant: str) -> Identity:
     """The tools of a bake; the web has no engine. Raises `ToolMissing` where the recipe asks for an extra that is not
     installed."""
     extra = {"pymeshlab": meshlab_version()} if wants_meshlab(recipe) else {}
-    extra |= programs.versions({recipe.textures.format, recipe.textures.slots.color})
-    return Identity(None, {**versions(), **extra})
+    return Identity(None, {**versions(), **extra, **web_textures.tools(recipe)})
 
 
 def validate(context: BakeContext, ingested: Ingested) -> Validated:
@@ -79,8 +74,8 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
     model = repaired(context, _materials(context, validated), mended)
     unpacked = context.do(context.job("gltf.optimize:unpack_job", {"model.glb": model}))
     images = unpacked.value["images"] if recipe.textures.format != "keep" else []
-    encoded = context.do_all([_encoding(context, image, unpacked.files[image["file"]]) for image in images])
-    findings = [*mended] + [
+    encoded, findings = web_textures.encode(context, images, unpacked.files)
+    findings += [*mended] + [
         replace(finding, place=f"/images/{image['index']}")
         for image, outcome in zip(images, encoded, strict=True)
         for finding in findings_of(outcome.value["findings"])
@@ -93,7 +88,7 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
     replaced, heavier = [], []
     for image, outcome in zip(images, encoded, strict=True):
         inputs |= {f"{image['file']}.{name}": content for name, content in outcome.files.items()}
-        row, offer = _forms(image, outcome)
+        row, offer = web_textures.forms(image, outcome)
         replaced += [row] if row else []
         heavier += [offer] if offer else []
     surfaces, replacements = decimated(context, model)
@@ -114,7 +109,7 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
     variants = assembled.value["variants"]
     taken = set(assembled.value["heavier"])
     textures = [
-        _told(image, outcome, len(unpacked.files[image["file"]]), heavy=image["index"] in taken)
+        web_textures.told(image, outcome, len(unpacked.files[image["file"]]), heavy=image["index"] in taken)
         for image, outcome in zip(images, encoded, strict=True)
     ]
     return Optimized(
@@ -129,52 +124,6 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
             "source_texture_gpu_bytes": float(sum(row["gpu_bytes_before"] for row in textures)),
         },
     )
-
-
-def _encoding(context: BakeContext, image: dict[str, Any], data: bytes) -> Job:
-    """The job that encodes one image. UASTC has a fork server of its own, which has its kernels loaded."""
-    recipe = context.recipe
-    params = plan(image, recipe.textures.model_dump(mode="json"))
-    blocks = params["format"] == "ktx2-uastc"
-    return context.job(
-        "textures.uastc.job:encode_job" if blocks else "textures.encode:encode_job",
-        {"image": data},
-        gpu=blocks,
-        limits={"image_pixels": recipe.limits.image_pixels},
-        **params,
-    )
-
-
-def _forms(image: dict[str, Any], outcome: Outcome) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Rows of ``assemble_job`` for one image: what is put in, and what may take its place (see ``encode_job``)."""
-    value, files = outcome.value, outcome.files
-
-    def form(name: str, facts: dict[str, Any], **more: Any) -> dict[str, Any]:
-        row = {"index": image["index"], "file": f"{image['file']}.{name}", "mime": facts["mime"], **more}
-        if "fallback" in files:
-            row["fallback"] = {"file": f"{image['file']}.fallback", "mime": value["fallback"]["mime"]}
-        return row
-
-    lighter = value.get("lighter")
-    if lighter is None:
-        return (form("image", value) if "image" in files else None), None
-    saves = lighter["gpu_bytes"] - value["gpu_bytes"]
-    return (form("lighter", lighter) if "lighter" in files else None), form("image", value, saves=saves)
-
-
-def _told(image: dict[str, Any], outcome: Outcome, before: int, *, heavy: bool) -> dict[str, Any]:
-    """What is told of one image: the facts of the form that is in the files."""
-    value, name = outcome.value, "image"
-    if value.get("lighter") and not heavy:
-        value, name = value["lighter"], "lighter"
-    facts = {key: fact for key, fact in value.items() if key not in ("lighter", "fallback")}
-    return {
-        **image,
-        **facts,
-        "bytes": len(outcome.files[name]) if name in outcome.files else before,
-        "bytes_before": before,
-        "gpu_bytes_before": gpu_bytes(image["width"], image["height"]),
-    }
 
 
 def _materials(context: BakeContext, validated: Validated) -> bytes:
