@@ -49,7 +49,7 @@ class MeshoptOptions:
     texcoord_bits: int = 12
     color_bits: int = 8
     extension: Literal["EXT", "KHR"] = "EXT"
-    """``KHR_meshopt_compression`` packs 2 to 22 % tighter, but few viewers read it yet (three.js since r183 does)."""
+    """``KHR_meshopt_compression`` packs 2 to 22 % tighter, but few viewers read it yet (three.js r187 does)."""
 
 
 @dataclass(frozen=True, slots=True)
