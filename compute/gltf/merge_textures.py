@@ -66,13 +66,18 @@ def merge_textures(document: Document, options: MergeOptions = MergeOptions()) -
     for index in _shared(document, work, pairs):
         del pairs[index]
         notes[index] = "something else uses one of the two images, which would stay in the file beside the new one"
-    for occlusion, rough in pairs.values():
+    done = 0
+    for index, (occlusion, rough) in pairs.items():
         key = work.image(occlusion["index"]), work.image(rough["index"]), _sampler(document, rough)
-        first, second = work.pixels(occlusion["index"]), work.pixels(rough["index"])
-        texture = work.make(key, rough["index"], "", partial(_merged, first, second))
+        try:
+            texture = work.make(key, rough["index"], "", partial(_merged, work, occlusion["index"], rough["index"]))
+        except Unreadable as error:  # headers are sound, what follows is not
+            notes[index] = str(error)
+            continue
         occlusion["index"] = rough["index"] = texture
+        done += 1
     return Textured(
-        len(pairs),
+        done,
         len(document.items("textures")) - before,
         tuple(f"/materials/{index}: {reason}" for index, reason in sorted(notes.items()) if reason != _DONE),
     )
@@ -90,11 +95,11 @@ def _why_not(work: TextureWork, occlusion: Json, rough: Json, *, resize: bool) -
             return "the two lie differently on the surface"
         if _sampler(work.document, occlusion) != _sampler(work.document, rough):
             return "the two are sampled differently"
-        first, second = work.pixels(occlusion["index"]), work.pixels(rough["index"])
+        first, second = work.size(occlusion["index"]), work.size(rough["index"])
     except Unreadable as error:
         return str(error)
-    if first.shape[:2] != second.shape[:2] and not resize:
-        sizes = " and ".join(f"{p.shape[1]} × {p.shape[0]}" for p in (first, second))
+    if first != second and not resize:
+        sizes = " and ".join(f"{width} × {height}" for width, height in (first, second))
         return f"they have {sizes} pixels: option resize scales the smaller one up"
     return ""
 
@@ -152,6 +157,6 @@ def _holders(document: Document, work: TextureWork) -> dict[int, set[int]]:
     return found
 
 
-def _merged(occlusion: Pixels, rough: Pixels) -> Pixels:
-    first, second = same_size(occlusion, rough, slots=("data", "data"))
+def _merged(work: TextureWork, occlusion: int, rough: int) -> Pixels:
+    first, second = same_size(work.pixels(occlusion), work.pixels(rough), slots=("data", "data"))
     return np.dstack([first[..., 0], second[..., 1], second[..., 2]])

@@ -1,4 +1,4 @@
-"""Pixels of a document's textures, for the verbs that compute new ones: read once each, and put back as new images.
+"""Pixels of a document's textures, for the verbs that compute new ones: read when needed, put back as new images.
 
 What comes back is stored without loss. It has the pixels that glTF means (8 bits a channel, no colour profile, no EXIF
 orientation), so a bake may encode it anew like any other image.
@@ -16,11 +16,14 @@ from PIL import Image
 from cloudbaker.compute.gltf.document import Document
 from cloudbaker.compute.gltf.references import WEBP, Json
 from cloudbaker.compute.textures.decode import READABLE, ImageError, checked_header, decode_image
+from cloudbaker.compute.textures.headers import ImageHeader
 from cloudbaker.compute.textures.measure import Pixels
 from cloudbaker.compute.textures.prepare import scale
 
 ImageFormat = Literal["png", "webp"]
 MAX_PIXELS = 64 << 20
+_KEPT = 4
+"""Images that stay decoded: materials come with their textures, and fifty of 4096² pixels would take 2.5 GB."""
 _ALTERNATIVES = ("KHR_texture_basisu", "EXT_texture_avif", "MSFT_texture_dds")
 
 
@@ -52,22 +55,38 @@ class TextureWork:
             raise Unreadable(f"texture {texture} has no image")
         return index
 
+    def size(self, texture: int) -> tuple[int, int]:
+        """(width, height) by the image's header. Raises `Unreadable`."""
+        _, header = self._header(self.image(texture))
+        return header.width, header.height
+
     def pixels(self, texture: int) -> Pixels:
         """(height, width, 3), or 4 where alpha is not all opaque; uint8, colours as stored. Raises `Unreadable`."""
         index = self.image(texture)
-        if index not in self._read:
-            image = self.document.items("images")[index]
-            if "bufferView" not in image:
-                raise Unreadable(f"image {index} does not lie in this file")
-            data = self.document.view(image["bufferView"])
+        pixels = self._read.pop(index, None)
+        if pixels is None:
+            data, header = self._header(index)
             try:
-                header = checked_header(data, self.max_pixels)
-                if header.mime not in READABLE:
-                    raise Unreadable(f"image {index} is {header.mime}, whose pixels are not decoded here")
-                self._read[index] = decode_image(data, header)
+                pixels = decode_image(data, header)
             except ImageError as error:
                 raise Unreadable(f"image {index}: {error}") from error
-        return self._read[index]
+        self._read[index] = pixels  # the last used is the last of the dictionary
+        if len(self._read) > _KEPT:
+            del self._read[next(iter(self._read))]
+        return pixels
+
+    def _header(self, index: int) -> tuple[memoryview, ImageHeader]:
+        image = self.document.items("images")[index]
+        if "bufferView" not in image:
+            raise Unreadable(f"image {index} does not lie in this file")
+        data = self.document.view(image["bufferView"])
+        try:
+            header = checked_header(data, self.max_pixels)
+        except ImageError as error:
+            raise Unreadable(f"image {index}: {error}") from error
+        if header.mime not in READABLE:
+            raise Unreadable(f"image {index} is {header.mime}, whose pixels are not decoded here")
+        return data, header
 
     def make(self, key: object, like: int, what: str, pixels: Callable[[], Pixels]) -> int:
         """The texture that shows these new pixels, once for each `key`: sampler and extras are those of `like`.

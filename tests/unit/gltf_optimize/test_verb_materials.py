@@ -12,6 +12,7 @@ from PIL import Image
 from cloudbaker.compute.gltf import Document, compare, merge_textures, metal_rough, prune, split_textures, unlit
 from cloudbaker.compute.gltf.merge_textures import MergeOptions
 from cloudbaker.compute.gltf.metal_rough import DIELECTRIC, MetalRoughOptions, solve
+from cloudbaker.compute.gltf.pixels import TextureWork
 from cloudbaker.compute.gltf.unlit import UnlitOptions
 from cloudbaker.testing import models, shapes
 from cloudbaker.testing.writer import Writer, encode_image
@@ -303,6 +304,42 @@ def test_other_sizes_are_merged_on_request():
     merged = pixels(document, index)
     assert merged.shape == (16, 16, 3)
     assert (merged[..., 0] == 200).all()
+
+
+def test_a_damaged_image_is_not_merged_and_nothing_is_lost():
+    document = two_textured(noisy(16, 3, 1), noisy(16, 3, 2))
+    view = document.json["images"][0]["bufferView"]
+    document.set_view(view, bytes(document.view(view))[:200])
+    before = document.clone()
+    done = merge_textures(document)
+    assert done.materials == done.textures == 0
+    assert "image 0: the image/png is truncated" in done.notes[0]
+    assert document.json == before.json
+
+
+def test_many_textures_are_not_all_kept_decoded():
+    document = two_textured(noisy(8, 3, 1), noisy(8, 3, 2))
+    for number in range(3, 12):
+        view = document.add_view(encode_image(noisy(8, 3, number)))
+        document.json["images"].append({"bufferView": view, "mimeType": "image/png"})
+        document.json["textures"].append({"source": number - 1})
+    work = TextureWork(document)
+    for texture in (0, *range(11), 0):
+        assert (work.pixels(texture) == noisy(8, 3, texture + 1)).all()
+    assert len(work._read) == 4
+
+
+def test_a_transform_of_the_glossy_texture_goes_with_both():
+    placed = {"index": 0, "texCoord": 1, "extensions": {"KHR_texture_transform": {"scale": [2, 2]}}}
+    document = crate({"extensions": {GLOSSY: {"specularGlossinessTexture": placed}}}, noisy(4, 4, 1))
+    metal_rough(document)
+    [material] = document.json["materials"]
+    infos = (
+        material["pbrMetallicRoughness"]["metallicRoughnessTexture"],
+        material["extensions"]["KHR_materials_specular"]["specularColorTexture"],
+    )
+    for info in infos:
+        assert {**info, "index": 0} == placed
 
 
 def test_other_sampling_is_not_merged():
