@@ -35,9 +35,9 @@ from cloudbaker.settings import settings
 Level = Literal["fast", "default", "max"]
 
 EFFORTS: dict[Level, tuple[int, ...]] = {
-    "fast": (1, 50000, 50000, 1, 0, 0, 0, 6, 0, 0, 4),
-    "default": (2, 300, 2000, 2, 0, 0, 0, 20, 1, 6, 6),
-    "max": (4, 0, 0, 6, 3, 4, 1, 48, 3, 25, 16),
+    "fast": (1, 50000, 50000, 1, 0, 0, 0, 6, 0, 0, 4, 1),
+    "default": (2, 300, 2000, 2, 0, 0, 0, 20, 1, 6, 6, 2),
+    "max": (4, 0, 0, 6, 3, 4, 1, 48, 3, 25, 16, 16),
 }
 """For each level: rounds of least squares; squared error of a block from which a second plane of weights is tried, and
 from which subsets are; how many patterns of modes 2, 4, 9 and 16 are, of mode 7, of mode 3 (`Effort` in uastc.h)."""

@@ -22,7 +22,7 @@ constexpr int TRIPLE_LANES = 16;
 enum Range { L12, L16, L32, L40, L48, L160, L192, L256, RANGES };
 
 // What a level of effort means; an array of these integers comes from Python (kernels.py, `EFFORTS`).
-enum Effort { ROUNDS, DUAL_FROM, SUBSETS_FROM, PAIR_TRIES, MERGED_TRIES, TRIPLE_TRIES, ETC1_ALL, ETC1_TABLES, POLISH, POLISH_WITHIN, REACH, EFFORTS };
+enum Effort { ROUNDS, DUAL_FROM, SUBSETS_FROM, PAIR_TRIES, MERGED_TRIES, TRIPLE_TRIES, ETC1_ALL, ETC1_TABLES, POLISH, POLISH_WITHIN, REACH, STARTS, EFFORTS };
 
 struct Tables {
   const uint8_t* below;  // [RANGES][256] the largest value of the range that is not above
@@ -217,12 +217,20 @@ CUDA_CALLABLE inline void polish(const int* const (&x)[NC], const int (&member)[
   }
 }
 
-// Quantizes `ends`, assigns weights, solves for better ends by least squares, and so on for `rounds`; keeps in `best`
-// what has the smallest error, if that is smaller than best.error.
+// Polishes what is near enough to `limit` to get below it.
+template <int NC, int NS, int BITS>
+CUDA_CALLABLE inline void finish(const int* const (&x)[NC], const int (&member)[NS][N], int range, int limit,
+                                 const Tables& t, Fit<NC, NS>& best) {
+  if (best.error < limit + limit / 100 * t.effort[POLISH_WITHIN])
+    polish<NC, NS, BITS>(x, member, range, t.effort[POLISH], t, best);
+}
+
+// Quantizes `ends`, assigns weights, solves for better ends by least squares, and so on; keeps in `best` what has the
+// smallest error.
 template <int NC, int NS, int BITS>
 CUDA_CALLABLE inline void refine(const int* const (&x)[NC], const int (&member)[NS][N], float (&ends)[NS][2][NC],
                                  int range, const Tables& t, Fit<NC, NS>& best) {
-  const int limit = best.error, rounds = t.effort[ROUNDS];
+  const int rounds = t.effort[ROUNDS];
   int q[NS][2][NC], weight[N], w[N];
   best.error = 1 << 30;
   for (int s = 0; s < NS; ++s)
@@ -276,7 +284,6 @@ CUDA_CALLABLE inline void refine(const int* const (&x)[NC], const int (&member)[
     }
     if (!moved) break;
   }
-  if (t.effort[POLISH] && best.error < limit + limit / 100 * t.effort[POLISH_WITHIN]) polish<NC, NS, BITS>(x, member, range, t.effort[POLISH], t, best);
 }
 
 // --- the best block so far ----------------------------------------------------------------------------------------
@@ -370,17 +377,32 @@ CUDA_CALLABLE inline void keep(Block& block, const Fit<NC, NS>& fit, int cost, i
   for (int i = 0; i < N; ++i) block.weight[0][i] = fit.weight[i];
 }
 
+// How far a line is drawn out beyond an end, as a part of its length.
+CUDA_CALLABLE inline float stretch(int start, int end) {
+  const int k = end ? start / 4 : start % 4;  // 16 starts: every pair of four
+  return k == 0 ? 0.0f : k == 1 ? 0.0625f : k == 2 ? -0.0625f : 0.125f;
+}
+
 template <int NC, int BITS>
 CUDA_CALLABLE inline void try_single(const int* const (&x)[NC], const float (&ends)[2][NC], int mode, int range,
                                      const Tables& t, Block& block) {
   int all[1][N];
   float from[1][2][NC];
   for (int i = 0; i < N; ++i) all[0][i] = -1;
-  for (int e = 0; e < 2; ++e)
-    for (int c = 0; c < NC; ++c) from[0][e][c] = ends[e][c];
   Fit<NC, 1> fit;
-  fit.error = block.cost;
-  refine<NC, 1, BITS>(x, all, from, range, t, fit);
+  // Least squares stops at the next minimum: where a line ends decides which weights its texels get, and so which one.
+  for (int start = 0; start < t.effort[STARTS]; ++start) {
+    if (start && balance(fit.error, 0) >> 1 > block.cost) break;
+    const float low = stretch(start, 0), high = stretch(start, 1);
+    for (int c = 0; c < NC; ++c) {
+      from[0][0][c] = ends[0][c] - (ends[1][c] - ends[0][c]) * low;
+      from[0][1][c] = ends[1][c] + (ends[1][c] - ends[0][c]) * high;
+    }
+    Fit<NC, 1> found;
+    refine<NC, 1, BITS>(x, all, from, range, t, found);
+    if (!start || found.error < fit.error) fit = found;
+  }
+  finish<NC, 1, BITS>(x, all, range, block.cost, t, fit);
   if (balance(fit.error, 0) >= block.cost) return;
   const int cost = mode == 15 ? fit.error + surcharge(mode)
                               : balance(fit.error, bc7_single<NC>(x, fit.ends, fit.weight, mode));
@@ -400,14 +422,14 @@ CUDA_CALLABLE inline void try_dual(const int* const (&x)[NC], int second, int mo
   float ends[1][2][NC - 1], single[1][2][1];
   Fit<1, 1> b;
   const int limit = block.cost;
-  b.error = limit;
   line<1>(one, all[0], single[0]);
   refine<1, 1, BITS>(one, all, single, range, t, b);
+  finish<1, 1, BITS>(one, all, range, limit, t, b);
   if (b.error >= limit) return;
   Fit<NC - 1, 1> a;
-  a.error = limit - b.error;
   line<NC - 1>(rest, all[0], ends[0]);
   refine<NC - 1, 1, BITS>(rest, all, ends, range, t, a);
+  finish<NC - 1, 1, BITS>(rest, all, range, limit - b.error, t, a);
   if (a.error + b.error >= limit) return;
   const int bc7 = bc7_dual<1>(one, b.ends, b.weight, BITS, true) + bc7_dual<NC - 1>(rest, a.ends, a.weight, BITS, false);
   const int cost = balance(a.error + b.error, bc7);
@@ -448,8 +470,8 @@ CUDA_CALLABLE inline void try_subsets(const int* const (&x)[NC], const int (&mem
     for (int e = 0; e < 2; ++e)
       for (int c = 0; c < NC; ++c) ends[s][e][c] = lines[s][e][c];
   Fit<NC, NS> fit;
-  fit.error = block.cost - surcharge(mode);
   refine<NC, NS, BITS>(x, member, ends, range, t, fit);
+  finish<NC, NS, BITS>(x, member, range, block.cost - surcharge(mode), t, fit);
   keep<NC, NS>(block, fit, fit.error + surcharge(mode), mode, pattern);
 }
 
