@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -12,9 +11,6 @@ from cloudbaker.compute.textures.ktx2 import write_ktx2
 from cloudbaker.compute.textures.measure import Pixels
 from cloudbaker.compute.textures.mips import mip_chain
 from cloudbaker.compute.textures.options import Candidate, EncodeOptions, Source, judged
-
-if TYPE_CHECKING:
-    from cloudbaker.compute.textures.uastc.kernels import Level
 
 
 def encode_ktx2_uastc(pixels: Pixels, options: EncodeOptions, source: Source) -> Candidate:
@@ -48,8 +44,7 @@ def cpu_blocks(pixels: Pixels, options: EncodeOptions) -> list[bytes]:
     """UASTC blocks of each level, made here."""
     from cloudbaker.compute.textures.uastc import encode_uastc  # its kernels take time to load
 
-    effort = cast("Level", options.level)
-    return [encode_uastc(level, level=effort, srgb=options.is_srgb) for level in mip_levels(pixels, options)]
+    return [encode_uastc(level, level=options.level, srgb=options.is_srgb) for level in mip_levels(pixels, options)]
 
 
 block_maker: ContextVar[Callable[[Pixels, EncodeOptions], list[bytes]]] = ContextVar("block_maker", default=cpu_blocks)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 from cloudbaker.compute.textures.headers import ImageHeader
 from cloudbaker.compute.textures.measure import NormalError, Pixels, channel_psnr, normal_error, psnr
@@ -30,7 +30,8 @@ FORMATS = {
 }
 """Format → module below this package, and its function."""
 
-LEVELS = ("fast", "default", "max")
+Level = Literal["fast", "default", "max"]
+LEVELS: tuple[Level, ...] = ("fast", "default", "max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class EncodeOptions:
     """Of lossy WebP, JPEG and AVIF of ``color``, 1 to 100."""
     format: str = "webp"
     """One of `FORMATS`; ``keep`` stores a scaled image in the type it came in, and leaves others alone."""
-    level: str = "default"
+    level: Level = "default"
     """Of the block encoders: ``fast``, ``default`` or ``max``."""
     mips: bool = True
     """Whether KTX2 files carry their mipmaps."""
