@@ -1,4 +1,4 @@
-"""A bake whose recipe works on materials: converted before images are encoded, and every loss counted from the source."""
+"""A bake whose recipe works on materials: converted before images are encoded, losses counted from the source."""
 
 from __future__ import annotations
 
