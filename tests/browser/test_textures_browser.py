@@ -181,7 +181,8 @@ def test_samples_bake_to_the_same_picture(previewer: Previewer, tell) -> None:
             images += 1
             if image["mimeType"] == "image/ktx2":
                 ktx2 += 1
-                assert read_ktx2(bytes(document.view(image["bufferView"]))).full_pyramid
+                texture = read_ktx2(bytes(document.view(image["bufferView"])))
+                assert texture.full_pyramid or len(texture.levels) == 1  # no sampler looks at mipmaps
         compared = previewer.compare(path.read_bytes(), data, size=384)
         assert compared.after.problems == (), path.name
         assert compared.psnr_db > 30, f"{path.name}: {compared.psnr_db:.1f} dB"
