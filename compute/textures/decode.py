@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from typing import cast
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from cloudbaker.compute.textures.headers import PNG_MAGIC, ImageHeader, image_header
 from cloudbaker.compute.textures.measure import Pixels
@@ -63,7 +65,7 @@ def decode_image(data: bytes | bytearray | memoryview, header: ImageHeader) -> P
                 if image.size != (header.width, header.height):
                     raise ValueError(f"header and image differ: {image.size}")
                 if header.bit_depth == 16 and image.mode in ("RGB", "RGBA"):
-                    return _opaque_dropped(_sixteen_bit(image, raw))
+                    return _opaque_dropped(_sixteen_bit(cast(ImageFile, image), raw))
                 image.load()  # verify() accepts a truncated JPEG
                 return _opaque_dropped(_eight_bit(image, header.bit_depth))
     except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error, MemoryError …
@@ -94,7 +96,7 @@ def _eight_bit(image: Image.Image, bit_depth: int) -> Pixels:
     return np.ascontiguousarray(np.asarray(image.convert("RGBA" if has_alpha else "RGB")))
 
 
-def _sixteen_bit(image: Image.Image, raw: bytes) -> Pixels:
+def _sixteen_bit(image: ImageFile, raw: bytes) -> Pixels:
     """A PNG of 16 bits a channel, not loaded yet, rounded to 8.
 
     Pillow keeps the upper byte alone: half a step too dark on average, and one transparent colour is then looked for
@@ -106,7 +108,7 @@ def _sixteen_bit(image: Image.Image, raw: bytes) -> Pixels:
         image.load()
         return _eight_bit(image, 16)
     upper = np.array(image)
-    with Image.open(io.BytesIO(raw), formats=["PNG"]) as second:
+    with cast(ImageFile, Image.open(io.BytesIO(raw), formats=["PNG"])) as second:
         second.tile = [tile._replace(args=rawmode.replace("16B", "16L")) for tile in second.tile]
         lower = np.array(second)
     # round(v / 257) with v = 256 · upper + lower = 257 · upper + (lower - upper)

@@ -77,8 +77,8 @@ def _decode(data: bytes, file: Ktx2) -> None:
     if not file.codec.name.startswith("astc") or not blocks:
         return  # texels as they are
     decode = decode_astc_hdr if file.codec.hdr else decode_astc
-    for number, level in enumerate(file.levels):
+    for number, images in enumerate(file.levels):
         width, height = level_size(file.width, file.height, number)
         size = file.codec.size(width, height)
-        for at in range(0, len(level), size):
-            decode(level[at : at + size], width, height, block=blocks[0])
+        for at in range(0, len(images), size):
+            decode(images[at : at + size], width, height, block=blocks[0])

@@ -1,8 +1,8 @@
 """UASTC blocks as ASTC 4 × 4 blocks, bit by bit: UASTC is a subset of ASTC, in another packing.
 
-Nothing is lost and nothing is searched: what a GPU encoded as UASTC serves native applications as ASTC at once. On a
-CPU astcenc's ``fast`` level gives the same quality as UASTC's ``default`` and takes half the time, so nobody goes this
-way there.
+Nothing is lost and nothing is searched: what was encoded as UASTC serves native applications as ASTC at once, at 25
+megapixels a second. Who needs ASTC alone is better served by astcenc on a CPU: its ``fast`` level takes the time of
+UASTC's ``default`` and is 0.3 to 1.1 dB better, because it may use all of ASTC.
 """
 
 from __future__ import annotations
