@@ -36,6 +36,7 @@ Pixels = npt.NDArray[np.uint8]
 
 PROOF_SIDE = 256
 """Texels a side of the picture that a device is proven on: 4,096 blocks at each level."""
+BLOCK_BYTES = 16
 AUDITED = 32
 """Blocks of a launch that the CPU makes again: at most 0.5 ms."""
 
@@ -118,7 +119,8 @@ class GpuEncoder:
         self, level: str, sizes: Sequence[tuple[int, int]], texels: npt.NDArray[np.uint8]
     ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]] | CloudBakerError:
         """UASTC blocks of pictures of `sizes` (width, height), whose RGBA texels lie one after the other; and facts:
-        those of `GpuFacts`, ``seconds`` of the launches they were in, ``pictures`` and ``blocks`` that were in there.
+        those of `GpuFacts`, ``blocks`` of this call, ``launch_blocks`` in all with those of other callers, and the
+        ``seconds`` of the launch that fall to this call's.
 
         Thread-safe. What goes wrong comes back as an error, because Ray would wrap an exception.
         """
@@ -180,15 +182,15 @@ class GpuEncoder:
             for request in together:
                 request.future.set_exception(wrong)
             return
-        facts = {
-            **asdict(self._facts),
-            "seconds": round(seconds, 6),
-            "pictures": len(pictures),
-            "blocks": sum(map(len, blocks)) // 16,
-        }
-        made = iter(blocks)
+        total, made = sum(map(len, blocks)), iter(blocks)
         for request in together:
             mine = b"".join(next(made) for _ in request.pictures)
+            facts = {
+                **asdict(self._facts),
+                "seconds": round(seconds * len(mine) / total, 6),
+                "blocks": len(mine) // BLOCK_BYTES,
+                "launch_blocks": total // BLOCK_BYTES,
+            }
             request.future.set_result((np.frombuffer(mine, np.uint8), facts))
 
     def _audit(self, pictures: list[Pixels], blocks: list[bytes], level: str) -> None:
@@ -199,8 +201,8 @@ class GpuEncoder:
             height, width = pictures[index].shape[:2]
             row, column = int(random.integers(-(-height // 4))), int(random.integers(-(-width // 4)))
             some.append(pictures[index][row * 4 : row * 4 + 4, column * 4 : column * 4 + 4])
-            at = (row * -(-width // 4) + column) * 16
-            made.append(blocks[index][at : at + 16])
+            at = (row * -(-width // 4) + column) * BLOCK_BYTES
+            made.append(blocks[index][at : at + BLOCK_BYTES])
         self._compare(some, made, level)
 
     def _compare(self, pictures: Sequence[Pixels], blocks: Sequence[bytes], level: str) -> None:

@@ -122,6 +122,7 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
             **{f"{v['variant']}_bytes": float(v["bytes"]) for v in variants},
             "texture_gpu_bytes": float(sum(row["gpu_bytes"] for row in textures)),
             "source_texture_gpu_bytes": float(sum(row["gpu_bytes_before"] for row in textures)),
+            **web_textures.gpu_seconds(textures),
         },
     )
 

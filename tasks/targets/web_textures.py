@@ -122,3 +122,9 @@ def told(image: Row, outcome: Outcome, before: int, *, heavy: bool) -> Row:
         "bytes_before": before,
         "gpu_bytes_before": gpu_bytes(image["width"], image["height"]),
     }
+
+
+def gpu_seconds(textures: Sequence[Row]) -> dict[str, float]:
+    """What GPUs took for the textures, where they did."""
+    seconds = [float(row["gpu"]["seconds"]) for row in textures if "gpu" in row]
+    return {"texture_gpu_seconds": sum(seconds)} if seconds else {}
