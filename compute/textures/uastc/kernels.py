@@ -35,12 +35,21 @@ from cloudbaker.settings import settings
 Level = Literal["fast", "default", "max"]
 
 EFFORTS: dict[Level, tuple[int, ...]] = {
-    "fast": (1, 50000, 50000, 1, 0, 0, 0, 6, 0, 0, 4, 1),
+    "fast": (1, 6000, 20000, 1, 0, 0, 0, 6, 0, 0, 4, 1),
     "default": (2, 300, 2000, 2, 0, 0, 0, 20, 1, 6, 6, 2),
     "max": (4, 0, 0, 6, 3, 4, 1, 48, 3, 25, 16, 16),
 }
-"""For each level: rounds of least squares; squared error of a block from which a second plane of weights is tried, and
-from which subsets are; how many patterns of modes 2, 4, 9 and 16 are, of mode 7, of mode 3 (`Effort` in uastc.h)."""
+"""For each level the values of `Effort` in uastc.h:
+
+1. rounds of least squares
+2. cost of a block, in 128ths of a squared step, from which a second plane of weights is tried
+3. and from which subsets are
+4. patterns tried of modes 2, 4, 9 and 16; 5. of mode 7; 6. of mode 3
+7. whether ETC1's biases are tried in all four ways to halve a block, or in the best; 8. how many tables, in each
+9. rounds of single steps of the ends; 10. for what is within so many per cent of the best
+11. how bad a pattern may look, in quarters of the best block's error
+12. starts of a line (1 to 16)
+"""
 
 _SOURCE = resources.files(__package__).joinpath("uastc.h").read_text("utf-8")
 _LANES, _MERGED_LANE, _TRIPLE_LANES = 64, 32, 16

@@ -237,8 +237,9 @@ def test_alpha_is_kept() -> None:
     assert not decode_uastc(encode_uastc(transparent), 128, 128)[..., 3].any()
 
 
-# In dB, a tenth below what it was when this was written; by basisu 1.16.3 at level 2: stone 48.9, bumps 41.9, …
-_FLOORS = {"stone": (47.8, 48.8, 48.9), "bumps": (39.6, 41.9, 42.2), "material": (46.6, 50.0, 50.2)}
+# In dB, a tenth below what it was when this was written. basisu 1.16.3 at levels 1, 2 and 4: stone 48.5, 48.9 and 50.0,
+# bumps 41.6, 41.9 and 42.5, material 49.9, 50.0 and 50.1.
+_FLOORS = {"stone": (47.9, 49.1, 49.8), "bumps": (40.7, 41.9, 42.2), "material": (49.0, 50.2, 50.3)}
 
 
 @pytest.mark.parametrize("name", _FLOORS)
@@ -257,8 +258,8 @@ def test_what_it_becomes_in_bc7_and_etc1() -> None:
     pixels = _rgba(picture("stone", 256).pixels)
     blocks = encode_uastc(pixels)
     for target, decode, floor in (
-        (opengl_basisu.Target.BC7, decode_bc7, 47.3),
-        (opengl_basisu.Target.ETC1, decode_etc1, 34.9),
+        (opengl_basisu.Target.BC7, decode_bc7, 47.5),
+        (opengl_basisu.Target.ETC1, decode_etc1, 35.3),
     ):
         bgra = np.frombuffer(decode(_basisu(blocks, 256, 256, target), 256, 256), np.uint8).reshape(256, 256, 4)
         assert psnr(pixels[..., :3], np.ascontiguousarray(bgra[..., 2::-1])) > floor
