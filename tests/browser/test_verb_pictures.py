@@ -40,6 +40,10 @@ def merged(data: bytes) -> bytes:
 LOOKS: tuple[tuple[str, Callable[[], bytes], dict[str, Any], float], ...] = (
     ("weld", wasteful.unwelded, {}, 0.01),
     ("reorder", wasteful.shuffled, {}, 0.01),
+    ("sparsify", models.morphed, {}, 0.01),
+    ("sparsify", models.sparse, {}, 0.01),
+    ("compress_meshopt", models.morphed, {"extension": "KHR"}, 0.3),
+    ("compress_meshopt", models.skinned, {"extension": "KHR"}, 0.3),
     ("quantize", models.vertex_colored, {"positions": True}, 0.3),
     ("instance", lambda: lifted(wasteful.crates()), {}, 0.05),
     ("join", lambda: lifted(wasteful.crates(copies=True)), {}, 0.05),
@@ -49,7 +53,7 @@ LOOKS: tuple[tuple[str, Callable[[], bytes], dict[str, Any], float], ...] = (
 )
 
 
-@pytest.mark.parametrize(("verb", "make", "options", "bound"), LOOKS, ids=[look[0] for look in LOOKS])
+@pytest.mark.parametrize(("verb", "make", "options", "bound"), LOOKS, ids=[f"{look[0]}-{number}" for number, look in enumerate(LOOKS)])
 def test_it_does_not_show(previewer, tell, verb, make, options, bound):
     source = make()
     document = Document.from_glb(source)
