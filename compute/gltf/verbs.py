@@ -63,9 +63,15 @@ def _run(name: str, step: Step, document: Document, *args: Any, **kwargs: Any) -
     before = unused(document)
     if VERBS[name].plain and is_packed(document):
         decode(document)
-    if "reserved" in inspect.signature(step).parameters and not (args or "reserved" in kwargs):
+    # What is reserved is found out here, and is no argument for a caller to think of.
+    parameters = list(inspect.signature(step).parameters)[1:]
+    open_to_all = [parameter for parameter in parameters if parameter != "reserved"]
+    if len(args) > len(open_to_all):
+        raise TypeError(f"{name} takes {len(open_to_all)} arguments beside the model, not {len(args)}")
+    kwargs |= dict(zip(open_to_all, args, strict=False))
+    if "reserved" in parameters:
         kwargs["reserved"] = reserved
-    result = step(document, *args, **kwargs)
+    result = step(document, **kwargs)
     if reserved.pinned:
         prune(document, reserved)
     elif drop_orphans(document, before):

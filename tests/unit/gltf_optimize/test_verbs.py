@@ -12,9 +12,11 @@ import pytest
 
 import cloudbaker.compute.gltf as package
 from cloudbaker.compute.gltf import VERBS, Document, DocumentError, compare, from_pygltflib, to_pygltflib, verbs
+from cloudbaker.compute.gltf.dedup import DedupOptions
 from cloudbaker.compute.gltf.prune import reserve
+from cloudbaker.compute.gltf.simplify import SimplifyOptions
 from cloudbaker.errors import UsageError
-from cloudbaker.testing import models
+from cloudbaker.testing import models, wasteful
 
 MODELS = {
     "textured": models.textured(16),
@@ -144,6 +146,15 @@ def test_what_nobody_used_before_stays_until_prune():
     package.prune(document)
     assert [material["name"] for material in document.json["materials"]] == ["striped"]
     assert not any(bytes(document.view(i)) == b"kept" for i in range(len(document.json["bufferViews"])))
+
+
+def test_options_are_the_first_argument_after_the_model():
+    document = Document.from_glb(wasteful.copies())
+    package.dedup(document, DedupOptions(names=False, pixels=True))
+    assert len(document.json["materials"]) == 1
+    assert package.simplify(document, SimplifyOptions(ratio=1.0)).before == 12
+    with pytest.raises(TypeError, match="dedup takes 1 arguments beside the model, not 2"):
+        package.dedup(document, DedupOptions(), 5)
 
 
 def test_settings_by_name():
