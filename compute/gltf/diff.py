@@ -96,7 +96,7 @@ def _figure(name: str, before: int, after: int) -> Row:
 
 def _geometry(before: Document, after: Document) -> Row:
     """Mean and largest distance of the surfaces, or why they can't be told."""
-    reason = _unlike(before, after)
+    reason = unlike(before, after)
     if not reason:
         try:
             for document in (before, after):
@@ -120,7 +120,7 @@ def _geometry(before: Document, after: Document) -> Row:
     }
 
 
-def _unlike(before: Document, after: Document) -> str:
+def unlike(before: Document, after: Document) -> str:
     """Why primitives can't be matched node by node; empty if they can."""
     old, new = before.items("nodes"), after.items("nodes")
     if len(old) != len(new):
