@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -65,7 +64,7 @@ def decode_image(data: bytes | bytearray | memoryview, header: ImageHeader) -> P
                 if image.size != (header.width, header.height):
                     raise ValueError(f"header and image differ: {image.size}")
                 if header.bit_depth == 16 and image.mode in ("RGB", "RGBA"):
-                    return _opaque_dropped(_sixteen_bit(cast(ImageFile, image), raw))
+                    return _opaque_dropped(_sixteen_bit(image, raw))
                 image.load()  # verify() accepts a truncated JPEG
                 return _opaque_dropped(_eight_bit(image, header.bit_depth))
     except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error, MemoryError …
@@ -108,7 +107,7 @@ def _sixteen_bit(image: ImageFile, raw: bytes) -> Pixels:
         image.load()
         return _eight_bit(image, 16)
     upper = np.array(image)
-    with cast(ImageFile, Image.open(io.BytesIO(raw), formats=["PNG"])) as second:
+    with Image.open(io.BytesIO(raw), formats=["PNG"]) as second:
         second.tile = [tile._replace(args=rawmode.replace("16B", "16L")) for tile in second.tile]
         lower = np.array(second)
     # round(v / 257) with v = 256 · upper + lower = 257 · upper + (lower - upper)
