@@ -8,6 +8,7 @@ else. Attributes are not interleaved: separate ones compress better on the wire,
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,15 +54,16 @@ class _Group:
         self.holders.append(holder)
 
 
-def pack(document: Document) -> None:
+def pack(document: Document, only: Set[int] | None = None) -> None:
     """Move the elements of all plain accessors into shared views, in place. Emptied views are left for `prune`.
 
-    What lies in a compressed view, in a Draco payload, or under an extension that we don't know stays where it is.
+    With `only` just these accessors are moved. What lies in a compressed view, in a Draco payload, or under an
+    extension that we don't know stays where it is.
     """
     uses = usage(document)
     groups: dict[tuple[str, int], _Group] = {}
     for index, accessor in enumerate(document.items("accessors")):
-        if uses[index] == "none" or opaque(document, index):
+        if uses[index] == "none" or opaque(document, index) or (only is not None and index not in only):
             continue
         view = accessor.get("bufferView")
         columns, rows = SHAPES[accessor["type"]]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloudbaker.compute.gltf.document import Array, Document
+from cloudbaker.compute.gltf.pack import pack
 from cloudbaker.compute.gltf.primitives import triangle_list
 from cloudbaker.compute.gltf.references import Json
 from cloudbaker.compute.gltf.vertices import Drawing, Triangles, rewrite, vertex_sets
@@ -53,6 +54,7 @@ def reorder(document: Document, options: ReorderOptions = ReorderOptions()) -> R
     Reordered(before=1.03, after=0.71)
     """
     total = before = after = 0.0
+    made: list[int] = []
     for each in vertex_sets(document):
         positions = document.accessor(each.attributes["POSITION"])
         old = [triangle_list(document, drawing.first) for drawing in each.drawings]
@@ -77,7 +79,8 @@ def reorder(document: Document, options: ReorderOptions = ReorderOptions()) -> R
             else:
                 new = np.split(renumbered, np.cumsum([len(faces) for faces in new])[:-1])
         if any(first is not second for first, second in zip(old, new, strict=True)):
-            rewrite(document, each, new, source)
+            made += rewrite(document, each, new, source)
+    pack(document, {*made})
     return Reordered(before / total, after / total) if total else Reordered(0.0, 0.0)
 
 

@@ -84,25 +84,28 @@ def _mark_shared(document: Document, sets: Iterable[VertexSet]) -> None:
         each.shared = any(len(users[index]) > 1 for index in each.accessors.values())
 
 
-def rewrite(document: Document, each: VertexSet, lists: Sequence[Triangles], source: Numbers | None) -> None:
+def rewrite(document: Document, each: VertexSet, lists: Sequence[Triangles], source: Numbers | None) -> list[int]:
     """Give a set's primitives new vertices (new vertex `i` is the old ``source[i]``) and triangle lists.
 
     Without `source` the vertices stay the accessors that they are. What was used before is left for `prune`; a sparse
-    accessor stays sparse where that is smaller.
+    accessor stays sparse where that is smaller. Returns the new accessors, each with a view of its own: see `pack`.
     """
     count = document.items("accessors")[each.attributes["POSITION"]]["count"] if source is None else len(source)
     moved: dict[int, int] = {}
     if source is not None:
         moved = {index: _moved(document, index, source) for index in sorted({*each.accessors.values()})}
+    made = [*moved.values()]
     for drawing, faces in zip(each.drawings, lists, strict=True):
         indices = document.add_accessor(
             index_array(faces, count), like=drawing.first.get("indices"), target=ELEMENT_ARRAY_BUFFER
         )
+        made.append(indices)
         for primitive in drawing.primitives:
             primitive["indices"] = indices
             primitive.pop("mode", None)
             for holder in (primitive["attributes"], *primitive.get("targets", ())):
                 holder.update({name: moved.get(index, index) for name, index in holder.items()})
+    return made
 
 
 def _moved(document: Document, index: int, source: Numbers) -> int:

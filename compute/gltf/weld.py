@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloudbaker.compute.gltf.document import Array, Document
+from cloudbaker.compute.gltf.pack import pack
 from cloudbaker.compute.gltf.primitives import index_array, triangle_list
 from cloudbaker.compute.gltf.vertices import Triangles, VertexSet, rewrite, row_bytes, vertex_sets
 from cloudbaker.compute.meshes import meshopt
@@ -44,6 +45,7 @@ def weld(document: Document, options: WeldOptions = WeldOptions()) -> WeldedVert
     WeldedVertices(before=1728, after=434)
     """
     before = after = 0
+    made: list[int] = []
     for each in vertex_sets(document):
         streams = each.streams(document)
         lists = [triangle_list(document, drawing.first) for drawing in each.drawings]
@@ -58,8 +60,9 @@ def weld(document: Document, options: WeldOptions = WeldOptions()) -> WeldedVert
         if fewer == count or not (options.always or _is_smaller(document, each, lists, fewer)):
             continue
         parts = np.split(joined.indices, np.cumsum([len(part) for part in lists])[:-1])
-        rewrite(document, each, parts, joined.source)
+        made += rewrite(document, each, parts, joined.source)
         after += fewer - count
+    pack(document, {*made})
     return WeldedVertices(before, after)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cloudbaker.compute import gltf
 from cloudbaker.compute.gltf.decompress import decode
 from cloudbaker.compute.gltf.document import Document
 from cloudbaker.compute.gltf.losses import compare
@@ -277,6 +278,16 @@ def test_sparse_accessors_stay_sparse_through_weld_and_reorder():
     assert [bool("sparse" in a or "bufferView" not in a) for a in after.items("accessors")].count(True) == sparse
     for a, b in zip(corners(plain("morphed")), corners(after), strict=True):
         assert sorted_triangles(a) == sorted_triangles(b)
+
+
+@pytest.mark.parametrize("verb", [gltf.weld, gltf.reorder, gltf.sparsify], ids=["weld", "reorder", "sparsify"])
+def test_none_of_them_alone_makes_a_file_larger(verb):
+    for name in VALID:
+        document = plain(name)
+        prune(document)
+        size = len(document.to_glb())
+        verb(document)
+        assert len(document.to_glb()) <= size, name
 
 
 def test_all_three_pass_the_official_validator(khronos):
