@@ -14,12 +14,16 @@ import os
 import platform
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cloudbaker.compute.gltf.optimize import assemble_job, unpack_job
+from cloudbaker.compute.textures.encode import encode_image
+from cloudbaker.compute.textures.options import EncodeOptions
 from cloudbaker.compute.toolchain import versions
 from cloudbaker.recipe import load_recipe, recipe_names
-from cloudbaker.testing import models
+from cloudbaker.testing import models, shapes
+from cloudbaker.testing.writer import encode_image as png
 
 HERE = Path(__file__).parent
 UPDATE = os.environ.get("CLOUDBAKER_GOLDEN") == "update"
@@ -76,3 +80,35 @@ def test_bytes_are_those_of_the_last_revision(recipe):
         f"the same input gives other bytes: {', '.join(changed)}. If that is intended, raise REVISION in "
         "compute/toolchain.py and run with CLOUDBAKER_GOLDEN=update; else a bake key would name two different packages"
     )
+
+
+def textures() -> dict[str, str]:
+    """SHA-256 of KTX2 files of each class: scaling, mipmaps, blocks and container."""
+    height = shapes.noise(96, seed=1)
+    planes = [height, height, shapes.noise(96, seed=2), shapes.noise(96, seed=3, octaves=2)]
+    color = shapes.to_bytes(np.stack(planes, axis=-1))
+    pictures = {
+        "color": (color[..., :3], {}),
+        "cut-out": (color, {"alpha_coverage": 0.4}),
+        "normal": (shapes.normal_map(height, 8), {}),
+        "data": (color[..., :3], {"max_size": 50}),
+    }
+    found = {}
+    for name, (pixels, more) in pictures.items():
+        kind = name if name in ("normal", "data") else "color"
+        done = encode_image(png(np.ascontiguousarray(pixels)), EncodeOptions(kind, format="ktx2-uastc", **more))
+        assert done.data is not None
+        found[name] = hashlib.sha256(done.data).hexdigest()
+    return found
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="made on x86-64")
+def test_textures_are_those_of_the_last_revision():
+    path = HERE / "textures.json"
+    golden = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    if UPDATE:
+        path.write_text(json.dumps({"tools": versions(), "textures": textures()}, indent=2) + "\n", "utf-8")
+    elif golden.get("tools") != versions():
+        pytest.skip("made with other tools, and so under another bake key; run with CLOUDBAKER_GOLDEN=update")
+    else:
+        assert textures() == golden["textures"], "raise REVISION, and run with CLOUDBAKER_GOLDEN=update"
