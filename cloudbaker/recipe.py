@@ -93,6 +93,8 @@ class Lod(_Part):
     """Triangles wanted, of the full model's."""
     max_error_percent: float = Field(gt=0)
     """Gate on the measured mean error, in % of the bounding box's diagonal."""
+    max_texcoord_pixels: float | None = Field(None, gt=0)
+    """Gate on how far a texture may be shown in other places, a mean in pixels of 1024; left out: none."""
 
 
 class TextureSlots(_Part):

@@ -20,6 +20,7 @@ from cloudbaker.compute.gltf.primitives import TRIANGLES, read
 from cloudbaker.compute.gltf.primitives import Geometry as Arrays
 from cloudbaker.compute.gltf.references import Json
 from cloudbaker.compute.meshes.error import Surface, surface_error
+from cloudbaker.compute.meshes.stretch import texcoord_error
 
 SCREEN_PIXELS = 1080
 FIELD_OF_VIEW = math.radians(50)
@@ -45,6 +46,9 @@ class Geometry:
     """Largest distance found, in % of the primitive's bounding box."""
     rest_max_percent: float = 0.0
     """The same without the poses of what is skinned or morphed."""
+    texcoord_pixels: float = 0.0
+    """How far textures are shown in other places, in pixels of 1024: a mean over what was simplified and has texture
+    coordinates, weighted by triangles."""
     error_units: float = 0.0
     """Distance within which nearly all of the surface stays, in scene units, where the nodes put it."""
 
@@ -121,6 +125,7 @@ def measure(source: Document | Reference, output: Document) -> Geometry:
     primitive has lost all its triangles.
     """
     weighted = largest = rest = units = 0.0
+    shifted = textured = 0.0
     reference = source if isinstance(source, Reference) else Reference(source)
     document = reference.document.json
     pairs = [pair for pair in _pairs(reference.document, output) if triangles_of(pair[0], document)]
@@ -150,8 +155,21 @@ def measure(source: Document | Reference, output: Document) -> Geometry:
                 rest = max(rest, error.max_percent)
             units = max(units, OUTER * error.mean_percent / 100 * surface.diagonal * size)
         weighted += triangles * mean
+        if triangles_of(there, output.json) != triangles and "TEXCOORD_0" in arrays.attributes:
+            texcoords = read(reference.document, here).attributes["TEXCOORD_0"]
+            surface, own = reference.surface(here), arrays.attributes["TEXCOORD_0"]
+            shifted += triangles * texcoord_error(surface, texcoords, Surface(*b), own, samples=samples)
+            textured += triangles
     counted = count(output)
-    return Geometry(counted.triangles, counted.vertices, weighted / total if total else 0.0, largest, rest, units)
+    return Geometry(
+        counted.triangles,
+        counted.vertices,
+        error_mean_percent=weighted / total if total else 0.0,
+        error_max_percent=largest,
+        rest_max_percent=rest,
+        texcoord_pixels=shifted / textured if textured else 0.0,
+        error_units=units,
+    )
 
 
 def _solid(arrays: Arrays) -> tuple[Array, Array]:

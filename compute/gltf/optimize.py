@@ -151,6 +151,7 @@ class _Variant:
             # Four digits: what differs between processors in the last bit of a sum does not show.
             "error_mean_percent": _figure(self.geometry.error_mean_percent),
             "error_max_percent": _figure(self.geometry.error_max_percent),
+            "texcoord_pixels": _figure(self.geometry.texcoord_pixels),
             "suggested_distance": self.suggested_distance,
             "note": "; ".join(self.notes),
         }
@@ -434,7 +435,9 @@ def _level(work: _Work, lod: Mapping[str, Any]) -> _Level:
         for row in work.replacements
         if row["variant"] == lod["variant"]
     }
-    done = simplify_or_replace(document, SimplifyOptions(lod["ratio"], lod["max_error_percent"]), others)
+    pixels = lod.get("max_texcoord_pixels") or math.inf
+    options = SimplifyOptions(lod["ratio"], lod["max_error_percent"], max_texcoord_pixels=pixels)
+    done = simplify_or_replace(document, options, others)
     prune(document, work.reserved)
     return _Level(lod["variant"], document, [done.note] if done.note else [], lod["max_error_percent"])
 

@@ -5,8 +5,9 @@ See `meshes.lods.simplify_primitive` for how one geometry is done, and what it f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cloudbaker.compute.gltf.document import Array, Document
 from cloudbaker.compute.gltf.poses import deform, poses, stands
@@ -26,6 +27,8 @@ class SimplifyOptions:
     """Triangles wanted, of those there are."""
     max_error_percent: float = 1.0
     """Gate on each geometry's measured mean error, in % of its bounding box's diagonal, at rest and in every pose."""
+    max_texcoord_pixels: float = math.inf
+    """Gate on how far its texture may be shown in other places, a mean in pixels of 1024."""
     search: LodOptions = _SEARCH
 
 
@@ -58,6 +61,7 @@ def simplify_or_replace(
     """`simplify`, with other simplifications at hand: (positions, indices) by `surfaces.key_of`, for geometry that
     carries nothing but positions and normals. The better is taken (see `lods.simplify_primitive`)."""
     before = after = 0
+    search = replace(options.search, max_texcoord_pixels=options.max_texcoord_pixels)
     moments = poses(document)
     found = [(shape, read(document, shape.first)) for shape in shapes(document)]
     for (shape, arrays), locked in zip(found, seams(document, found), strict=True):
@@ -72,7 +76,7 @@ def simplify_or_replace(
             locked=locked,
             poses=[deform(document, *at, arrays) for at in stands(document, moments, shape.primitives, arrays)],
             replacement=replacements.get(key_of(arrays)) if replacements else None,
-            options=options.search,
+            options=search,
         )
         before += len(arrays.indices)
         after += result.triangles

@@ -56,6 +56,8 @@ class Surface:
         self.vertices = np.ascontiguousarray(points[used], np.float64)
         """(v, 3), those that a triangle has."""
         self.faces = np.ascontiguousarray(number[faces], np.int64)
+        self.used = used
+        """Which of the positions these are, (n,)."""
         self._tree: Any = None
 
     @property
@@ -71,14 +73,25 @@ class Surface:
 
     def distances(self, points: Doubles) -> Doubles:
         """Distance of each of (m, 3) points to the surface, (m,)."""
+        return np.asarray(np.sqrt(self._nearest(points)[0])).reshape(-1)
+
+    def nearest(self, points: Doubles) -> tuple[npt.NDArray[np.int64], Doubles]:
+        """For each of (m, 3) points the nearest triangle, (m,), and the weights of its corners there, (m, 3)."""
+        _, hit, places = self._nearest(points)
+        corners = self._placed[self.faces[hit]]
+        weights = igl.barycentric_coordinates(places, *(np.ascontiguousarray(corners[:, k]) for k in range(3)))
+        clipped = np.clip(np.nan_to_num(weights, nan=1 / 3), 0.0, 1.0)
+        return np.asarray(hit, np.int64), np.asarray(clipped / clipped.sum(axis=1, keepdims=True))
+
+    def _nearest(self, points: Doubles) -> Any:
+        """Squared distances, triangles, and places relative to the middle."""
         if self._tree is None:
             # In the middle of the numbers, where doubles are finest.
             self._middle = np.mean(self.box, axis=0)
             self._placed = self.vertices - self._middle
             self._tree = igl.AABB()
             self._tree.init(self._placed, self.faces)
-        squared, *_ = self._tree.squared_distance(self._placed, self.faces, points - self._middle)
-        return np.asarray(np.sqrt(squared)).reshape(-1)
+        return self._tree.squared_distance(self._placed, self.faces, points - self._middle)
 
     def probes(self, count: int) -> tuple[Doubles, Doubles]:
         """Points to measure from: `count` evenly over the area, and up to as many of the vertices."""
@@ -131,18 +144,26 @@ def surface_error(
 
 
 def _spread(triangles: Doubles, count: int) -> Doubles:
-    """`count` points evenly over the triangles' area, always the same ones.
+    """`count` points evenly over the triangles' area, always the same ones."""
+    chosen, weights = even_places(triangles, count)
+    if not len(chosen):  # no area at all: the corners are all there is
+        return np.asarray(triangles.reshape(-1, 3)[: 3 * count])
+    return np.asarray(np.einsum("ij,ijk->ik", weights, triangles[chosen]))
+
+
+def even_places(triangles: Doubles, count: int) -> tuple[npt.NDArray[np.int64], Doubles]:
+    """`count` places evenly over the area of (t, 3, 3) corners, always the same: the triangle of each, (m,), and the
+    weights of its corners, (m, 3). None where there is no area.
 
     Equal steps along the running sum of areas choose the triangles; inside them the points follow the R2 sequence
     (Roberts, 2018), which leaves smaller gaps than random numbers do.
     """
     a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
     running = np.cumsum(np.linalg.norm(np.cross(b - a, c - a), axis=1))
-    if not running[-1] > 0:  # no area at all: the corners are all there is
-        return np.asarray(triangles.reshape(-1, 3)[: 3 * count])
+    if not running[-1] > 0:
+        return np.empty(0, np.int64), np.empty((0, 3))
     step = (np.arange(count) + 0.5) / count
     chosen = np.minimum(np.searchsorted(running, step * running[-1], side="right"), len(triangles) - 1)
     number = np.arange(1, count + 1)
     u, v = np.sqrt((0.5 + number * 0.7548776662466927) % 1), (0.5 + number * 0.5698402909980532) % 1
-    weights = np.stack([1 - u, u * (1 - v), u * v], axis=1)
-    return np.asarray(np.einsum("ij,ijk->ik", weights, triangles[chosen]))
+    return chosen, np.stack([1 - u, u * (1 - v), u * v], axis=1)

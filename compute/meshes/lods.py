@@ -16,6 +16,7 @@ else more triangles are tried. No mesh vanishes: an empty result never passes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ from cloudbaker.compute.meshes.meshopt import MeshoptError
 from cloudbaker.compute.meshes.normals import smooth_normals
 from cloudbaker.compute.meshes.quantize import dequantize
 from cloudbaker.compute.meshes.simplify import MAX_ATTRIBUTES, simplify
+from cloudbaker.compute.meshes.stretch import texcoord_error
 from cloudbaker.compute.meshes.topology import open_edges
 
 Array = npt.NDArray[Any]
@@ -57,6 +59,9 @@ class LodOptions:
     """Of a morph target's displacement, on the scale of the mesh's extent: what moves apart is not joined."""
     stall: float = 1.1
     """An attempt has stalled if it has more than this many times the wanted triangles."""
+    max_texcoord_pixels: float = math.inf
+    """Gate on how far the first texture may be shown in other places, a mean in pixels of 1024 (see `stretch.py`).
+    Meshes cut into small charts have a floor of some pixels; DamagedHelmet at 25 % has 48."""
     max_to_mean: float = 10.0
     """The worst point may be this many times the gate: a mean of 2 % is also that of a box without one corner."""
     min_triangles: int = 32
@@ -133,7 +138,9 @@ def simplify_primitive(
     if any(len(pose) != len(positions) for pose in moved):
         raise MeshoptError(f"poses must have {len(positions)} vertices each")
     posed = tuple((Surface(pose, faces), pose) for pose in moved)
-    work = _Work(Surface(positions, faces), posed, faces, ratio, max_error_percent, diagonal, options)
+    work = _Work(
+        Surface(positions, faces), posed, faces, ratio, max_error_percent, diagonal, options, streams.get("TEXCOORD_0")
+    )
     seen = _visible(streams, faces)
     if not len(seen):  # a mesh in one point: a viewer may still find it by name
         seen = faces
@@ -206,6 +213,8 @@ class _Work:
     gate: float
     diagonal: float | None
     options: LodOptions
+    texcoords: Array | None
+    """TEXCOORD_0 of the source's vertices."""
 
     @cached_property
     def borders(self) -> int:
@@ -248,7 +257,7 @@ class _Work:
         if not len(indices) or len(indices) >= len(self.faces):
             return None
         error = self.error(mesh, indices)
-        if not self.passes(error) or self.tears(points, indices):
+        if not self.passes(error) or self.tears(points, indices) or self.stretches(mesh, indices):
             return None
         simpler = meshopt.Welded(mesh.streams, indices, mesh.source)
         if flat:
@@ -284,6 +293,16 @@ class _Work:
         joined = meshopt.weld(streams, np.arange(len(corner), dtype=np.uint32).reshape(-1, 3))
         mesh = meshopt.Welded(joined.streams, joined.indices, np.full(len(joined.source), -1, np.int64))
         return _Attempt(mesh, error, "replaced", gated=False)
+
+    def stretches(self, mesh: meshopt.Welded, indices: Indices) -> bool:
+        """Whether the texture is shown too far from where it was."""
+        if self.texcoords is None or math.isinf(self.options.max_texcoord_pixels):
+            return False
+        other = Surface(mesh.streams["POSITION"], indices)
+        off = texcoord_error(
+            self.source, self.texcoords, other, mesh.streams["TEXCOORD_0"], samples=self.options.samples
+        )
+        return off > self.options.max_texcoord_pixels
 
     def tears(self, positions: Array, indices: Array) -> bool:
         """Whether it is open where its source is closed, or more open: a crack hardly shows in a mean error."""

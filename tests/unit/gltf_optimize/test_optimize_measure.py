@@ -9,7 +9,9 @@ import pytest
 
 from cloudbaker.compute.gltf.document import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, Document
 from cloudbaker.compute.gltf.measure import Geometry, count, local_matrix, measure, node_scales
-from cloudbaker.testing import models
+from cloudbaker.compute.gltf.simplify import SimplifyOptions, simplify
+from cloudbaker.testing import models, shapes
+from cloudbaker.testing.writer import Writer
 
 
 def moved(by: float, *, scale: float = 1.0) -> tuple[Document, Document]:
@@ -88,3 +90,22 @@ def test_rotations_are_turned_the_right_way():
 
 def test_counts_are_those_of_the_report():
     assert count(Document.from_glb(models.box())) == Geometry(12, 24)
+
+
+def test_a_texture_that_is_shown_elsewhere_is_measured_and_can_be_a_gate():
+    """The hills' texture coordinates bend where their surface hardly does."""
+    w = Writer()
+    grid = shapes.heightfield(np.zeros((33, 33), np.float32))
+    bent = grid.uvs + np.float32(0.05) * np.sin(grid.uvs[:, ::-1] * 9)
+    surface = shapes.Surface(grid.positions, grid.normals, bent.astype(np.float32), grid.indices)
+    w.scene(w.node(mesh=w.mesh(surface)))
+    document = Document.from_glb(w.glb())
+    free, held = document.clone(), document.clone()
+    simplify(free, SimplifyOptions(ratio=0.03, max_error_percent=1.0))
+    simplify(held, SimplifyOptions(ratio=0.03, max_error_percent=1.0, max_texcoord_pixels=1.0))
+    loose, tight = measure(document, free), measure(document, held)
+    assert loose.error_mean_percent < 0.01
+    assert loose.texcoord_pixels > 2
+    assert tight.texcoord_pixels <= 1.1
+    assert loose.triangles < tight.triangles < 2048
+    assert measure(document, document.clone()).texcoord_pixels == 0
