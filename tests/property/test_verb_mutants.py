@@ -40,7 +40,7 @@ def survive(first: int, count: int, per: int, tell: Callable[[str], None], *, se
 
 
 def test_verbs_on_what_the_checks_pass(tell: Callable[[str], None]) -> None:
-    survive(0, 300, 5, tell, seconds=250)
+    survive(0, 200, 5, tell, seconds=250)
 
 
 @pytest.mark.slow
