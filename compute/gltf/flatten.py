@@ -56,8 +56,9 @@ def flatten(document: Document, options: FlattenOptions = FlattenOptions()) -> i
         place(node, *parts)
         lifted += 1
         for at in passed:
-            if not nodes.json[at].get("children") and "mesh" not in nodes.json[at]:
+            if not nodes.has_children(at) and "mesh" not in nodes.json[at]:
                 nodes.empty(at)
+    nodes.save()
     return lifted
 
 

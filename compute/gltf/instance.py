@@ -79,6 +79,7 @@ def instance(document: Document, options: InstanceOptions = InstanceOptions()) -
             nodes.empty(number)
         done += len(fit)
         batches += 1
+    nodes.save()
     if batches:
         document.declare(EXTENSION, required=True)
     return Instanced(done, batches)
@@ -90,7 +91,7 @@ def _repeats(nodes: Nodes, options: InstanceOptions) -> dict[object, list[int]]:
     meshes = nodes.document.items("meshes")
     drawn: dict[int, bytes] = {}
     for number, node in enumerate(nodes.json):
-        if "mesh" not in node or node.get("children") or not nodes.is_free(number, keep_named=options.keep_named):
+        if "mesh" not in node or nodes.has_children(number) or not nodes.is_free(number, keep_named=options.keep_named):
             continue
         mesh = meshes[node["mesh"]]
         if node["mesh"] in nodes.animated_meshes or any("targets" in p for p in mesh["primitives"]):

@@ -7,6 +7,7 @@ asked for, too), extras, an extension, or is moved by anything.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -68,8 +69,10 @@ def join(document: Document, options: JoinOptions = JoinOptions()) -> Joined:
     if nodes.pinned:
         return Joined(before, before)
     if options.nodes:
+        users = Counter(i for m in document.items("meshes") for p in m["primitives"] for i in p["attributes"].values())
         for numbers in list(_groups(nodes, options)):
-            _join_nodes(nodes, numbers, options)
+            _join_nodes(nodes, numbers, options, users)
+        nodes.save()
     for mesh in document.items("meshes"):
         mesh["primitives"] = _join_primitives(document, [(p, np.eye(4)) for p in mesh["primitives"]])
     return Joined(before, _drawn(document))
@@ -108,7 +111,7 @@ def _groups(nodes: Nodes, options: JoinOptions) -> Iterator[list[int]]:
     yield from (numbers for numbers in found.values() if len(numbers) > 1)
 
 
-def _join_nodes(nodes: Nodes, numbers: Sequence[int], options: JoinOptions) -> None:
+def _join_nodes(nodes: Nodes, numbers: Sequence[int], options: JoinOptions, users: Counter[int]) -> None:
     document = nodes.document
     meshes = document.items("meshes")
     first, *others = numbers
@@ -119,29 +122,22 @@ def _join_nodes(nodes: Nodes, numbers: Sequence[int], options: JoinOptions) -> N
         same = all(node.get(key) == nodes.json[first].get(key) for key in TRANSFORM)
         matrix = np.eye(4) if same else product(back, local(node))
         parts += [(primitive, matrix) for primitive in meshes[node["mesh"]]["primitives"]]
-    if not options.copies and _copies(document, parts):
+    if not options.copies and _copies(parts, users):
         return
     meshes[nodes.json[first]["mesh"]]["primitives"] = _join_primitives(document, parts)
     for number in others:
         nodes.empty(number)
 
 
-def _copies(document: Document, parts: Sequence[tuple[Json, Array]]) -> bool:
-    """Whether vertices that are stored once would be stored twice."""
-    ours = {id(primitive) for primitive, _ in parts}
-    elsewhere = {
-        index
-        for mesh in document.items("meshes")
-        for primitive in mesh["primitives"]
-        if id(primitive) not in ours
-        for index in primitive["attributes"].values()
-    }
+def _copies(parts: Sequence[tuple[Json, Array]], users: Counter[int]) -> bool:
+    """Whether vertices that are stored once would be stored twice: they are used elsewhere, or in two places here."""
+    ours = Counter(index for primitive, _ in parts for index in primitive["attributes"].values())
     placed: dict[int, bytes] = {}
-    for primitive, matrix in parts:
-        for index in primitive["attributes"].values():
-            if index in elsewhere or placed.setdefault(index, matrix.tobytes()) != matrix.tobytes():
-                return True
-    return False
+    return any(
+        ours[index] < users[index] or placed.setdefault(index, matrix.tobytes()) != matrix.tobytes()
+        for primitive, matrix in parts
+        for index in primitive["attributes"].values()
+    )
 
 
 # -- primitives --------------------------------------------------------------------------------------------------------

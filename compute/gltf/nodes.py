@@ -20,17 +20,26 @@ _POINTED = re.compile(r"/nodes/(0|[1-9][0-9]*)(?=/|$)")
 
 
 class Nodes:
-    """The nodes of a document, their parents, and those that something counts on."""
+    """The nodes of a document as a tree that can be changed, and which of them something counts on.
+
+    `save` writes children and roots back. Every change takes the same time, however many nodes there are.
+    """
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self.json: list[Json] = document.items("nodes")
         self.parents = [-1] * len(self.json)
-        for number, node in enumerate(self.json):
-            for child in node.get("children", ()):
+        self._children = [dict.fromkeys(node.get("children", ())) for node in self.json]
+        self._roots = [dict.fromkeys(scene.get("nodes", ())) for scene in document.items("scenes")]
+        for number, children in enumerate(self._children):
+            for child in children:
                 self.parents[child] = number
+        self._scenes: dict[int, list[int]] = {}
+        for scene, roots in enumerate(self._roots):
+            for root in roots:
+                self._scenes.setdefault(root, []).append(scene)
         self.moving = _moving(document)
-        """Moved or shown by an animation, a joint, or pointed at by an extension."""
+        """Moved or shown by an animation, or pointed at by an extension."""
         self.bones = _bones(document)
         """Joints and roots of skeletons."""
         self.pinned = bool(foreign_integers(document.json))
@@ -49,44 +58,52 @@ class Nodes:
         known = {"mesh", "children", *TRANSFORM, *(() if keep_named else ("name",))}
         return self.json[number].keys() <= known and number not in self.moving and number not in self.bones
 
+    def has_children(self, number: int) -> bool:
+        """Whether it has any at present."""
+        return bool(self._children[number])
+
     def siblings(self, number: int) -> tuple[int, tuple[int, ...]]:
         """What nodes with the same parent have in common; of roots, the scenes that show them."""
         parent = self.parents[number]
-        if parent >= 0:
-            return parent, ()
-        scenes = self.document.items("scenes")
-        return -1, tuple(i for i, scene in enumerate(scenes) if number in scene.get("nodes", ()))
+        return (parent, ()) if parent >= 0 else (-1, tuple(self._scenes.get(number, ())))
 
     def empty(self, number: int) -> None:
         """Take mesh and, where nothing else is in it, the node itself out of the scene; a named one stays in place."""
         node = self.json[number]
         node.pop("mesh", None)
-        if not node.keys() <= TRANSFORM:
+        if self._children[number] or not node.keys() <= {"children", *TRANSFORM}:
             return
         node.clear()
-        holders = [self.json[self.parents[number]]] if self.parents[number] >= 0 else self.document.items("scenes")
-        for holder in holders:
-            self._remove(holder, number)
-        self.parents[number] = -1
-
-    def _remove(self, holder: Json, number: int) -> None:
-        for key in ("children", "nodes"):
-            if number in holder.get(key, ()):
-                holder[key] = [other for other in holder[key] if other != number]
-                if not holder[key]:  # an empty list is not allowed
-                    del holder[key]
+        self._detach(number)
 
     def move(self, number: int, parent: int, below: int) -> None:
         """Make a node a child of `parent`, or where that is -1 a root of the scenes that show the root `below`."""
-        old = self.json[self.parents[number]]
-        self._remove(old, number)
+        self._detach(number)
         self.parents[number] = parent
         if parent >= 0:
-            self.json[parent].setdefault("children", []).append(number)
+            self._children[parent][number] = None
             return
-        for scene in self.document.items("scenes"):
-            if below in scene.get("nodes", ()):
-                scene["nodes"].append(number)
+        self._scenes[number] = list(self._scenes.get(below, ()))
+        for scene in self._scenes[number]:
+            self._roots[scene][number] = None
+
+    def _detach(self, number: int) -> None:
+        if self.parents[number] >= 0:
+            del self._children[self.parents[number]][number]
+        for scene in self._scenes.pop(number, ()):
+            del self._roots[scene][number]
+        self.parents[number] = -1
+
+    def save(self) -> None:
+        """Write what has changed into the document."""
+        scenes = self.document.items("scenes")
+        for holders, key, all_numbers in ((self.json, "children", self._children), (scenes, "nodes", self._roots)):
+            for holder, numbers in zip(holders, all_numbers, strict=True):
+                if numbers:
+                    if holder.get(key) != [*numbers]:
+                        holder[key] = [*numbers]
+                else:  # an empty list is not allowed
+                    holder.pop(key, None)
 
 
 def _moving(document: Document) -> set[int]:

@@ -149,6 +149,18 @@ def test_any_scene_looks_the_same(nodes, named):
             }
 
 
+def test_thousands_of_siblings_take_no_time_for_each_other():
+    """A group with a few thousand meshes: each change once walked through all of them."""
+    stage = Stage()
+    mesh = stage.mesh()
+    numbers = [stage.node(mesh=mesh, translation=[float(i), 0, 0]) for i in range(4_000)]
+    document = stage.document(stage.node(children=numbers))
+    assert flatten(document) == 4_000
+    assert len(document.json["scenes"][0]["nodes"]) == 4_000
+    assert instance(document).nodes == 4_000
+    assert document.json["scenes"][0]["nodes"] == [0]
+
+
 # -- flatten -----------------------------------------------------------------------------------------------------------
 
 
