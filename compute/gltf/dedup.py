@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cloudbaker.canonical import canonical_json
+from cloudbaker.compute.gltf.defaults import without_defaults
 from cloudbaker.compute.gltf.document import Document, DocumentError, compression
 from cloudbaker.compute.gltf.prune import FREE, Reserved
 from cloudbaker.compute.gltf.references import Json, pointers, references, unknown_extensions
@@ -46,8 +47,13 @@ def dedup(document: Document, reserved: Reserved = FREE, options: DedupOptions =
         _same_pixels(document)
     _merge(document, "images", lambda i, item: _image_key(document, item, told))
     for kind in ("samplers", "textures", "materials", "meshes"):
-        _merge(document, kind, lambda i, item: canonical_json(_without(item, told)))
+        _merge(document, kind, _meaning(kind, told))
     _merge_animation_samplers(document)
+
+
+def _meaning(kind: str, told: frozenset[str]) -> Callable[[int, Json], bytes]:
+    """The key of an item by what it says, whether or not it says what goes without saying."""
+    return lambda _, item: canonical_json(_without(without_defaults(kind, item), told))
 
 
 def _without(item: Json, keys: frozenset[str]) -> Json:

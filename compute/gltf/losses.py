@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cloudbaker.compute.gltf.curves import BOUNDS, Curve, deviations, extent, moved, read_curve
+from cloudbaker.compute.gltf.defaults import is_default
 from cloudbaker.compute.gltf.document import Document, DocumentError
 from cloudbaker.compute.gltf.facts import triangles_of
 from cloudbaker.compute.gltf.primitives import TRIANGLE_FAN, TRIANGLES
@@ -99,7 +100,8 @@ class _Comparison:
                 return
             other = {**other, key: _meant(other[key])} if key in other else other
         if key not in other:
-            self.lose(_KIND_OF_KEY.get(key, _of_place(place)), place, f"{_brief(value)} is not there any more")
+            if not is_default(place, value):
+                self.lose(_KIND_OF_KEY.get(key, _of_place(place)), place, f"{_brief(value)} is not there any more")
         else:
             self.walk(place, value, other[key])
 
@@ -132,7 +134,11 @@ class _Comparison:
     def added(self, place: str, a: Json, b: Json) -> None:
         """A property that the source did not have: it takes away the default, such as linear interpolation."""
         for key in b:
-            if key not in a and not (key == "extensions" and not _meant(b[key])):
+            if (
+                key not in a
+                and not (key == "extensions" and not _meant(b[key]))
+                and not is_default(f"{place}/{key}", b[key])
+            ):
                 self.lose(_of_place(place), f"{place}/{key}", f"was not set, is {_brief(b[key])}")
 
     def same(self, place: str, a: Any, b: Any) -> None:
