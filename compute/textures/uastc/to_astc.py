@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import warp as wp
 
+from cloudbaker.compute.textures.uastc import kernels
 from cloudbaker.compute.textures.uastc.tables import MODES, SOLID, Mode, digits, partition, unquantized
 from cloudbaker.settings import settings
 
@@ -52,7 +53,7 @@ def convert_blocks(
 
 wp.set_module_options(
     {
-        "enable_backward": False,
+        **{name: value for name, value in kernels.MODULE_OPTIONS.items() if name != "block_dim"},
         "extra_build_options": wp.ModuleBuildOptions(extra_cpu_preamble=_SOURCE, extra_cuda_preamble=_SOURCE),
     }
 )
