@@ -15,7 +15,7 @@ import numpy as np
 
 from cloudbaker.compute.gltf.document import Array, Document
 from cloudbaker.compute.gltf.facts import triangles_of, vertices_of
-from cloudbaker.compute.gltf.poses import Pose, deform, local_matrix, poses, stands
+from cloudbaker.compute.gltf.poses import Pose, deform, local_matrix, poses, stands, viewers
 from cloudbaker.compute.gltf.primitives import TRIANGLES, read
 from cloudbaker.compute.gltf.primitives import Geometry as Arrays
 from cloudbaker.compute.gltf.references import Json
@@ -88,6 +88,7 @@ class Reference:
         self._surfaces: dict[_Key, Surface] = {}
         self._stands: dict[_Key, list[tuple[Pose, int, Surface]]] = {}
         self._poses: list[Pose] | None = None
+        self._viewers: dict[int, list[int]] = {}
 
     def solid(self, primitive: Json) -> tuple[Array, Array]:
         """Positions and visible triangles."""
@@ -102,11 +103,12 @@ class Reference:
         if key not in self._stands:
             if self._poses is None:
                 self._poses = poses(self.document)
+                self._viewers = viewers(self.document) if self._poses else {}
             arrays = read(self.document, primitive) if self._poses else Arrays({}, np.empty((0, 3)))
             seen = _solid(arrays)[1] if self._poses else arrays.indices
             self._stands[key] = [
                 (pose, node, Surface(deform(self.document, pose, node, arrays), seen, what="source"))
-                for pose, node in stands(self.document, self._poses, [primitive], arrays)
+                for pose, node in stands(self.document, self._poses, self._viewers.get(id(primitive), []), arrays)
             ]
         return self._stands[key]
 

@@ -106,19 +106,11 @@ def deform(document: Document, pose: Pose, node: int, geometry: Geometry) -> Arr
 
 
 def stands(
-    document: Document, found: Sequence[Pose], primitives: Sequence[Json], geometry: Geometry
+    document: Document, found: Sequence[Pose], nodes: Sequence[int], geometry: Geometry
 ) -> list[tuple[Pose, int]]:
-    """The poses, and nodes that show one of `primitives` in them, in which its geometry is not as it is at rest."""
+    """The poses, and those of `nodes` (see `viewers`), in which they show the geometry otherwise than it is at rest."""
     if not geometry.targets and "JOINTS_0" not in geometry.attributes:
         return []
-    ours = {id(primitive) for primitive in primitives}
-    shown = shown_by(document)
-    nodes = [
-        node
-        for number, mesh in enumerate(document.items("meshes"))
-        if any(id(primitive) in ours for primitive in mesh.get("primitives", ()))
-        for node in shown.get(number, ())
-    ]
     result: list[tuple[Pose, int]] = []
     for pose in found:
         for node in nodes[:NODES]:
@@ -128,6 +120,16 @@ def stands(
                 if np.isfinite(points).all() and not np.array_equal(points, geometry.attributes["POSITION"]):
                     result.append((pose, node))
     return result
+
+
+def viewers(document: Document) -> dict[int, list[int]]:
+    """The nodes that show each primitive, by the `id` of its JSON, one node for each skin."""
+    shown = shown_by(document)
+    return {
+        id(primitive): shown.get(number, [])
+        for number, mesh in enumerate(document.items("meshes"))
+        for primitive in mesh.get("primitives", ())
+    }
 
 
 def shown_by(document: Document) -> dict[int, list[int]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cloudbaker.compute.gltf.document import Array, Document
-from cloudbaker.compute.gltf.poses import deform, poses, stands
+from cloudbaker.compute.gltf.poses import deform, poses, stands, viewers
 from cloudbaker.compute.gltf.primitives import Geometry, read, shapes, write
 from cloudbaker.compute.gltf.surfaces import key_of, seams
 from cloudbaker.compute.meshes.lods import LodOptions, simplify_primitive
@@ -63,10 +63,12 @@ def simplify_or_replace(
     before = after = 0
     search = replace(options.search, max_texcoord_pixels=options.max_texcoord_pixels)
     moments = poses(document)
+    shown = viewers(document) if moments else {}
     found = [(shape, read(document, shape.first)) for shape in shapes(document)]
     for (shape, arrays), locked in zip(found, seams(document, found), strict=True):
         if not len(arrays.indices):
             continue
+        nodes = [node for primitive in shape.primitives for node in shown.get(id(primitive), ())]
         result = simplify_primitive(
             arrays.attributes,
             arrays.indices,
@@ -74,7 +76,7 @@ def simplify_or_replace(
             max_error_percent=options.max_error_percent,
             morph_targets=arrays.targets,
             locked=locked,
-            poses=[deform(document, *at, arrays) for at in stands(document, moments, shape.primitives, arrays)],
+            poses=[deform(document, *at, arrays) for at in stands(document, moments, nodes, arrays)],
             replacement=replacements.get(key_of(arrays)) if replacements else None,
             options=search,
         )

@@ -9,7 +9,7 @@ import pytest
 
 from cloudbaker.compute.gltf.document import Document
 from cloudbaker.compute.gltf.measure import measure
-from cloudbaker.compute.gltf.poses import deform, deforms, poses, stands
+from cloudbaker.compute.gltf.poses import deform, deforms, poses, stands, viewers
 from cloudbaker.compute.gltf.primitives import read, shapes, write
 from cloudbaker.compute.gltf.simplify import SimplifyOptions, simplify
 from cloudbaker.compute.meshes.lods import simplify_primitive
@@ -46,7 +46,9 @@ def test_an_arm_bends_at_its_elbow() -> None:
     assert bent[~fore & (arrays.attributes["WEIGHTS_0"][:, 1] == 0)] == pytest.approx(
         at_rest[arrays.attributes["WEIGHTS_0"][:, 1] == 0], abs=1e-6
     )
-    assert [pose.name for pose, _ in stands(document, found, shape.primitives, arrays)] == [p.name for p in found[1:]]
+    assert [pose.name for pose, _ in stands(document, found, viewers(document)[id(shape.first)], arrays)] == [
+        p.name for p in found[1:]
+    ]
 
 
 def test_targets_are_looked_at_alone_and_in_animations() -> None:
@@ -67,7 +69,10 @@ def test_a_straight_arm_needs_its_rings_for_bending() -> None:
     """At rest most of a cylinder's rings lie on straight lines: collapsing them costs nothing until the arm bends."""
     document = Document.from_glb(models.skinned(segments=24, rings=48))
     shape, arrays = only(document)
-    moved = [deform(document, *at, arrays) for at in stands(document, poses(document), shape.primitives, arrays)]
+    moved = [
+        deform(document, *at, arrays)
+        for at in stands(document, poses(document), viewers(document)[id(shape.first)], arrays)
+    ]
     asked = {"ratio": 0.05, "max_error_percent": 0.5}
     blind = simplify_primitive(arrays.attributes, arrays.indices, **asked)
     seeing = simplify_primitive(arrays.attributes, arrays.indices, poses=moved, **asked)
