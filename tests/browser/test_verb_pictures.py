@@ -53,7 +53,9 @@ LOOKS: tuple[tuple[str, Callable[[], bytes], dict[str, Any], float], ...] = (
 )
 
 
-@pytest.mark.parametrize(("verb", "make", "options", "bound"), LOOKS, ids=[f"{look[0]}-{number}" for number, look in enumerate(LOOKS)])
+@pytest.mark.parametrize(
+    ("verb", "make", "options", "bound"), LOOKS, ids=[f"{look[0]}-{number}" for number, look in enumerate(LOOKS)]
+)
 def test_it_does_not_show(previewer, tell, verb, make, options, bound):
     source = make()
     document = Document.from_glb(source)
