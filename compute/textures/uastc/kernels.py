@@ -37,7 +37,7 @@ Level = Literal["fast", "default", "max"]
 EFFORTS: dict[Level, tuple[int, ...]] = {
     "fast": (1, 6000, 20000, 1, 0, 0, 0, 6, 0, 0, 4, 1),
     "default": (2, 300, 2000, 2, 0, 0, 0, 20, 1, 6, 6, 2),
-    "max": (4, 0, 0, 6, 3, 4, 1, 48, 3, 25, 16, 16),
+    "max": (4, 0, 0, 6, 3, 4, 1, 48, 3, 25, 16, 12),
 }
 """For each level the values of `Effort` in uastc.h:
 

@@ -9,6 +9,16 @@
 // How it is the same everywhere. Sums and errors are integers. What is float is + - * / on single values, compiled
 // without contraction (kernels.py), so IEEE 754 leaves no choice: threads, tiles, AVX2 and AVX-512 give the same bytes.
 
+// Functions that CUDA is to compile once, and loops that it is to leave: as on the CPU, with all inlined and unrolled,
+// NVRTC takes two minutes, and what it makes has 4 MB.
+#if defined(__CUDACC__)
+#define UASTC_APART __noinline__
+#define UASTC_LOOP _Pragma("unroll 1")
+#else
+#define UASTC_APART inline
+#define UASTC_LOOP
+#endif
+
 namespace uastc {
 
 constexpr int N = 16;       // texels of a block
@@ -55,7 +65,7 @@ CUDA_CALLABLE inline int clamp255(int v) { return v < 0 ? 0 : v > 255 ? 255 : v;
 // Endpoints of the line through the texels of `member` (-1 in it, 0 not) of NC channels: principal axis, then the
 // outermost projections.
 template <int NC>
-CUDA_CALLABLE inline void line(const int* const (&x)[NC], const int (&member)[N], float (&ends)[2][NC]) {
+CUDA_CALLABLE UASTC_APART void line(const int* const (&x)[NC], const int (&member)[N], float (&ends)[2][NC]) {
   int n = 0, sum[NC], cov[NC][NC];
   for (int i = 0; i < N; ++i) n -= member[i];
   for (int c = 0; c < NC; ++c) {
@@ -191,18 +201,18 @@ CUDA_CALLABLE inline void improve(Fit<NC, NS>& best, int error, const int (&q)[N
 
 // Moves one channel of one end by one step of the range as long as that makes the error smaller, `rounds` times over.
 template <int NC, int NS, int BITS>
-CUDA_CALLABLE inline void polish(const int* const (&x)[NC], const int (&member)[NS][N], int range, int rounds,
+CUDA_CALLABLE UASTC_APART void polish(const int* const (&x)[NC], const int (&member)[NS][N], int range, int rounds,
                                  const Tables& t, Fit<NC, NS>& best) {
   int q[NS][2][NC], weight[N], w[N];
   for (int s = 0; s < NS; ++s)
     for (int e = 0; e < 2; ++e)
       for (int c = 0; c < NC; ++c) q[s][e][c] = best.ends[s][e][c];
-  for (int round = 0; round < rounds && best.error; ++round) {
+  UASTC_LOOP for (int round = 0; round < rounds && best.error; ++round) {
     const int before = best.error;
-    for (int s = 0; s < NS; ++s)
-      for (int e = 0; e < 2; ++e)
-        for (int c = 0; c < NC; ++c)
-          for (int up = 0; up < 2; ++up) {
+    UASTC_LOOP for (int s = 0; s < NS; ++s)
+      UASTC_LOOP for (int e = 0; e < 2; ++e)
+        UASTC_LOOP for (int c = 0; c < NC; ++c)
+          UASTC_LOOP for (int up = 0; up < 2; ++up) {
             const int v = q[s][e][c];
             if (v == (up ? 255 : 0)) continue;
             q[s][e][c] = up ? t.above[range * 256 + v + 1] : t.below[range * 256 + v - 1];
@@ -228,7 +238,7 @@ CUDA_CALLABLE inline void finish(const int* const (&x)[NC], const int (&member)[
 // Quantizes `ends`, assigns weights, solves for better ends by least squares, and so on; keeps in `best` what has the
 // smallest error.
 template <int NC, int NS, int BITS>
-CUDA_CALLABLE inline void refine(const int* const (&x)[NC], const int (&member)[NS][N], float (&ends)[NS][2][NC],
+CUDA_CALLABLE UASTC_APART void refine(const int* const (&x)[NC], const int (&member)[NS][N], float (&ends)[NS][2][NC],
                                  int range, const Tables& t, Fit<NC, NS>& best) {
   const int rounds = t.effort[ROUNDS];
   int q[NS][2][NC], weight[N], w[N];
@@ -236,7 +246,7 @@ CUDA_CALLABLE inline void refine(const int* const (&x)[NC], const int (&member)[
   for (int s = 0; s < NS; ++s)
     for (int e = 0; e < 2; ++e)
       for (int c = 0; c < NC; ++c) q[s][e][c] = nearest(t, range, ends[s][e][c]);
-  for (int round = 0;; ++round) {
+  UASTC_LOOP for (int round = 0;; ++round) {
     const int error = assign<NC, NS, BITS>(x, member, q, weight, w);
     improve<NC, NS>(best, error, q, weight);
     if (round + 1 >= rounds || error == 0) break;
@@ -302,7 +312,7 @@ constexpr int UNIT = 128;  // of errors: a texel's channel that is one step off
 // One plane becomes BC7's mode 6 (mode 1: 3, twice the same subset): ends of 7 bits and one more that the channels of an
 // end share.
 template <int NC>
-CUDA_CALLABLE inline int bc7_single(const int* const (&x)[NC], const int (&ends)[1][2][NC], const int (&weight)[N],
+CUDA_CALLABLE UASTC_APART int bc7_single(const int* const (&x)[NC], const int (&ends)[1][2][NC], const int (&weight)[N],
                                     int mode) {
   int v[2][NC], w[N], error = 0;
   for (int e = 0; e < 2; ++e) {
@@ -332,7 +342,7 @@ CUDA_CALLABLE inline int bc7_single(const int* const (&x)[NC], const int (&ends)
 
 // Two planes become mode 5: 8 bits for the channel with weights of its own, 7 for the others.
 template <int NC>
-CUDA_CALLABLE inline int bc7_dual(const int* const (&x)[NC], const int (&ends)[1][2][NC], const int (&weight)[N],
+CUDA_CALLABLE UASTC_APART int bc7_dual(const int* const (&x)[NC], const int (&ends)[1][2][NC], const int (&weight)[N],
                                   int bits, bool whole) {
   int error = 0;
   for (int c = 0; c < NC; ++c) {
@@ -384,14 +394,14 @@ CUDA_CALLABLE inline float stretch(int start, int end) {
 }
 
 template <int NC, int BITS>
-CUDA_CALLABLE inline void try_single(const int* const (&x)[NC], const float (&ends)[2][NC], int mode, int range,
+CUDA_CALLABLE UASTC_APART void try_single(const int* const (&x)[NC], const float (&ends)[2][NC], int mode, int range,
                                      const Tables& t, Block& block) {
   int all[1][N];
   float from[1][2][NC];
   for (int i = 0; i < N; ++i) all[0][i] = -1;
   Fit<NC, 1> fit;
   // Least squares stops at the next minimum: where a line ends decides which weights its texels get, and so which one.
-  for (int start = 0; start < t.effort[STARTS]; ++start) {
+  UASTC_LOOP for (int start = 0; start < t.effort[STARTS]; ++start) {
     if (start && balance(fit.error, 0) >> 1 > block.cost) break;
     const float low = stretch(start, 0), high = stretch(start, 1);
     for (int c = 0; c < NC; ++c) {
@@ -411,7 +421,7 @@ CUDA_CALLABLE inline void try_single(const int* const (&x)[NC], const float (&en
 
 // One channel has weights of its own.
 template <int NC, int BITS>
-CUDA_CALLABLE inline void try_dual(const int* const (&x)[NC], int second, int mode, int range, const Tables& t,
+CUDA_CALLABLE UASTC_APART void try_dual(const int* const (&x)[NC], int second, int mode, int range, const Tables& t,
                                    Block& block) {
   int all[1][N];
   for (int i = 0; i < N; ++i) all[0][i] = -1;
@@ -462,7 +472,7 @@ CUDA_CALLABLE inline void members3(const Tables& t, int lane, int (&member)[3][N
 }
 
 template <int NC, int NS, int BITS>
-CUDA_CALLABLE inline void try_subsets(const int* const (&x)[NC], const int (&member)[NS][N],
+CUDA_CALLABLE UASTC_APART void try_subsets(const int* const (&x)[NC], const int (&member)[NS][N],
                                       const float (&lines)[NS][2][NC], int mode, int pattern, int range,
                                       const Tables& t, Block& block) {
   float ends[NS][2][NC];
@@ -486,21 +496,21 @@ struct Sums {
 template <int NC, int P>
 CUDA_CALLABLE inline void gather(const int* const (&x)[NC], const int (&middle)[NC], const int* masks, int stride,
                                  Sums<NC, P>& sums) {
-  for (int p = 0; p < P; ++p) sums.n[p] = 0;
+  UASTC_LOOP for (int p = 0; p < P; ++p) sums.n[p] = 0;
   for (int c = 0; c < NC; ++c)
-    for (int p = 0; p < P; ++p) sums.s[c][p] = 0;
+    UASTC_LOOP for (int p = 0; p < P; ++p) sums.s[c][p] = 0;
   for (int k = 0; k < NC * (NC + 1) / 2; ++k)
-    for (int p = 0; p < P; ++p) sums.q[k][p] = 0;
-  for (int i = 0; i < N; ++i) {
+    UASTC_LOOP for (int p = 0; p < P; ++p) sums.q[k][p] = 0;
+  UASTC_LOOP for (int i = 0; i < N; ++i) {
     const int* mask = masks + i * stride;
-    for (int p = 0; p < P; ++p) sums.n[p] -= mask[p];
+    UASTC_LOOP for (int p = 0; p < P; ++p) sums.n[p] -= mask[p];
     int k = 0;
     for (int c = 0; c < NC; ++c) {
       const int v = x[c][i] - middle[c];
-      for (int p = 0; p < P; ++p) sums.s[c][p] += v & mask[p];
+      UASTC_LOOP for (int p = 0; p < P; ++p) sums.s[c][p] += v & mask[p];
       for (int d = 0; d <= c; ++d, ++k) {
         const int vv = v * (x[d][i] - middle[d]);
-        for (int p = 0; p < P; ++p) sums.q[k][p] += vv & mask[p];
+        UASTC_LOOP for (int p = 0; p < P; ++p) sums.q[k][p] += vv & mask[p];
       }
     }
   }
@@ -510,7 +520,7 @@ CUDA_CALLABLE inline void gather(const int* const (&x)[NC], const int (&middle)[
 // it. The largest eigenvalue of a covariance C is taken as tr(C^4) / tr(C^3), which needs no iteration.
 template <int NC, int P>
 CUDA_CALLABLE inline void residuals(const Sums<NC, P>& sums, float along, float (&out)[P]) {
-  for (int p = 0; p < P; ++p) {
+  UASTC_LOOP for (int p = 0; p < P; ++p) {
     float cov[NC][NC], square[NC][NC], trace = 0.0f;
     const float over = 1.0f / float(sums.n[p] > 0 ? sums.n[p] : 1);
     for (int c = 0, k = 0; c < NC; ++c)
@@ -554,36 +564,36 @@ struct Ranking {
   // Of `whole` without `part` and `other`.
   template <int P>
   CUDA_CALLABLE inline void rest(const Sums<NC, P>& part, Sums<NC, P>& out) const {
-    for (int p = 0; p < P; ++p) out.n[p] = whole.n[0] - part.n[p];
+    UASTC_LOOP for (int p = 0; p < P; ++p) out.n[p] = whole.n[0] - part.n[p];
     for (int c = 0; c < NC; ++c)
-      for (int p = 0; p < P; ++p) out.s[c][p] = whole.s[c][0] - part.s[c][p];
+      UASTC_LOOP for (int p = 0; p < P; ++p) out.s[c][p] = whole.s[c][0] - part.s[c][p];
     for (int k = 0; k < NC * (NC + 1) / 2; ++k)
-      for (int p = 0; p < P; ++p) out.q[k][p] = whole.q[k][0] - part.q[k][p];
+      UASTC_LOOP for (int p = 0; p < P; ++p) out.q[k][p] = whole.q[k][0] - part.q[k][p];
   }
 
-  CUDA_CALLABLE inline void pairs(const int* const (&x)[NC], const Tables& t, int first, float along,
+  CUDA_CALLABLE UASTC_APART void pairs(const int* const (&x)[NC], const Tables& t, int first, float along,
                                   float (&out)[32]) const {
     Sums<NC, 32> second, rest_of;
     gather<NC, 32>(x, middle, t.pairs + first, LANES, second);
     rest<32>(second, rest_of);
-    for (int p = 0; p < 32; ++p) out[p] = 0.0f;
+    UASTC_LOOP for (int p = 0; p < 32; ++p) out[p] = 0.0f;
     residuals<NC, 32>(second, along, out);
     residuals<NC, 32>(rest_of, along, out);
   }
 
-  CUDA_CALLABLE inline void triples(const int* const (&x)[NC], const Tables& t, float along,
+  CUDA_CALLABLE UASTC_APART void triples(const int* const (&x)[NC], const Tables& t, float along,
                                     float (&out)[TRIPLE_LANES]) const {
     Sums<NC, TRIPLE_LANES> second, third, rest_of;
     gather<NC, TRIPLE_LANES>(x, middle, t.triples, TRIPLE_LANES, second);
     gather<NC, TRIPLE_LANES>(x, middle, t.triples + N * TRIPLE_LANES, TRIPLE_LANES, third);
-    for (int p = 0; p < TRIPLE_LANES; ++p) out[p] = 0.0f;
+    UASTC_LOOP for (int p = 0; p < TRIPLE_LANES; ++p) out[p] = 0.0f;
     residuals<NC, TRIPLE_LANES>(second, along, out);
     residuals<NC, TRIPLE_LANES>(third, along, out);
-    for (int p = 0; p < TRIPLE_LANES; ++p) second.n[p] += third.n[p];
+    UASTC_LOOP for (int p = 0; p < TRIPLE_LANES; ++p) second.n[p] += third.n[p];
     for (int c = 0; c < NC; ++c)
-      for (int p = 0; p < TRIPLE_LANES; ++p) second.s[c][p] += third.s[c][p];
+      UASTC_LOOP for (int p = 0; p < TRIPLE_LANES; ++p) second.s[c][p] += third.s[c][p];
     for (int k = 0; k < NC * (NC + 1) / 2; ++k)
-      for (int p = 0; p < TRIPLE_LANES; ++p) second.q[k][p] += third.q[k][p];
+      UASTC_LOOP for (int p = 0; p < TRIPLE_LANES; ++p) second.q[k][p] += third.q[k][p];
     rest<TRIPLE_LANES>(second, rest_of);
     residuals<NC, TRIPLE_LANES>(rest_of, along, out);
   }
@@ -593,7 +603,7 @@ struct Ranking {
 template <int P>
 CUDA_CALLABLE inline int take(float (&rank)[P], int count, float limit) {
   int found = -1;
-  for (int p = 0; p < count; ++p)
+  UASTC_LOOP for (int p = 0; p < count; ++p)
     if (rank[p] < limit) {
       limit = rank[p];
       found = p;
@@ -613,7 +623,7 @@ constexpr float ALONG_2_BITS = 1.0f / 9.0f, ALONG_3_BITS = 1.0f / 49.0f;
 // Of what lies along a line, the part that remains as rounding to 4 or 8 weights: uniformly spread texels of length L
 // have the variance L^2/12, and steps of L/3 or L/7.
 
-CUDA_CALLABLE inline void search_rgb(const int* const (&x)[3], const Tables& t, Block& block) {
+CUDA_CALLABLE UASTC_APART void search_rgb(const int* const (&x)[3], const Tables& t, Block& block) {
   int all[N];
   for (int i = 0; i < N; ++i) all[i] = -1;
   float ends[2][3];
@@ -630,7 +640,7 @@ CUDA_CALLABLE inline void search_rgb(const int* const (&x)[3], const Tables& t, 
   float rank[32];
   if (t.effort[PAIR_TRIES]) {
     ranking.pairs(x, t, 0, ALONG_3_BITS, rank);
-    for (int k = 0; k < t.effort[PAIR_TRIES]; ++k) {
+    UASTC_LOOP for (int k = 0; k < t.effort[PAIR_TRIES]; ++k) {
       const int p = take<32>(rank, PAIRS, reach(block, t));
       if (p < 0) break;
       int member[2][N];
@@ -643,7 +653,7 @@ CUDA_CALLABLE inline void search_rgb(const int* const (&x)[3], const Tables& t, 
   }
   if (t.effort[MERGED_TRIES]) {
     ranking.pairs(x, t, MERGED, ALONG_2_BITS, rank);
-    for (int k = 0; k < t.effort[MERGED_TRIES]; ++k) {
+    UASTC_LOOP for (int k = 0; k < t.effort[MERGED_TRIES]; ++k) {
       const int p = take<32>(rank, MERGED_COUNT, reach(block, t));
       if (p < 0) break;
       int member[2][N];
@@ -656,7 +666,7 @@ CUDA_CALLABLE inline void search_rgb(const int* const (&x)[3], const Tables& t, 
   if (t.effort[TRIPLE_TRIES]) {
     float triple[TRIPLE_LANES];
     ranking.triples(x, t, ALONG_2_BITS, triple);
-    for (int k = 0; k < t.effort[TRIPLE_TRIES]; ++k) {
+    UASTC_LOOP for (int k = 0; k < t.effort[TRIPLE_TRIES]; ++k) {
       const int p = take<TRIPLE_LANES>(triple, TRIPLES, reach(block, t));
       if (p < 0) break;
       int member[3][N];
@@ -668,7 +678,7 @@ CUDA_CALLABLE inline void search_rgb(const int* const (&x)[3], const Tables& t, 
   }
 }
 
-CUDA_CALLABLE inline void search_rgba(const int* const (&x)[4], const Tables& t, Block& block) {
+CUDA_CALLABLE UASTC_APART void search_rgba(const int* const (&x)[4], const Tables& t, Block& block) {
   int all[N];
   for (int i = 0; i < N; ++i) all[i] = -1;
   float ends[2][4];
@@ -686,7 +696,7 @@ CUDA_CALLABLE inline void search_rgba(const int* const (&x)[4], const Tables& t,
   ranking.start(x);
   float rank[32];
   ranking.pairs(x, t, 0, ALONG_2_BITS, rank);
-  for (int k = 0; k < t.effort[PAIR_TRIES]; ++k) {
+  UASTC_LOOP for (int k = 0; k < t.effort[PAIR_TRIES]; ++k) {
     const int p = take<32>(rank, PAIRS, reach(block, t));
     if (p < 0) break;
     int member[2][N];
@@ -698,7 +708,7 @@ CUDA_CALLABLE inline void search_rgba(const int* const (&x)[4], const Tables& t,
 }
 
 // Luminance and alpha, where red, green and blue are equal. The luminance counts three times in the error: weigh it so.
-CUDA_CALLABLE inline void search_gray(const int* const (&x)[2], const Tables& t, Block& block) {
+CUDA_CALLABLE UASTC_APART void search_gray(const int* const (&x)[2], const Tables& t, Block& block) {
   Block gray;
   gray.cost = 1 << 29;
   int all[N];
@@ -711,7 +721,7 @@ CUDA_CALLABLE inline void search_gray(const int* const (&x)[2], const Tables& t,
   ranking.start(x);
   float rank[32];
   ranking.pairs(x, t, 0, ALONG_2_BITS, rank);
-  for (int k = 0; k < t.effort[PAIR_TRIES]; ++k) {
+  UASTC_LOOP for (int k = 0; k < t.effort[PAIR_TRIES]; ++k) {
     const int p = take<32>(rank, PAIRS, reach(gray, t));
     if (p < 0) break;
     int member[2][N];
@@ -797,7 +807,7 @@ CUDA_CALLABLE inline int etc1_expand(int v, int diff) { return diff ? v << 3 | v
 // The best table of each half for two base colours, by the sum of squared errors; `modifier` is what is then added to
 // each texel. The transcoder chooses it by luminance, so it is not always the best of the four: that is counted in.
 // Where colours would leave 0 to 255, they are clamped, which makes wide tables better than they look.
-CUDA_CALLABLE inline int etc1_tables(const int* const (&x)[3], const int (&half)[N], const int (&base)[2][3],
+CUDA_CALLABLE UASTC_APART int etc1_tables(const int* const (&x)[3], const int (&half)[N], const int (&base)[2][3],
                                      int (&table)[2], int (&modifier)[N], int& spent) {
   int offset[N], luma[N], sign[N], origin[3][N], square = 0, second_square = 0, widest = 0, low = 255, high = 0;
   for (int i = 0; i < N; ++i) offset[i] = luma[i] = 0;
@@ -820,7 +830,7 @@ CUDA_CALLABLE inline int etc1_tables(const int* const (&x)[3], const int (&half)
     widest = luma[i] > widest ? luma[i] : widest;
   }
   int best[2] = {2147483647, 2147483647};
-  for (int k = 0; k < 8; ++k) {
+  UASTC_LOOP for (int k = 0; k < 8; ++k) {
     const int a = etc1_small(k), b = etc1_large(k);
     int whole = 0, second = 0;
     ++spent;
@@ -864,7 +874,7 @@ CUDA_CALLABLE inline int etc1_tables(const int* const (&x)[3], const int (&half)
 // One of the four ways to halve a block (`way` & 1: upper and lower) and to store base colours (`way` & 2: 5 bits and a
 // small difference, else 4 bits each). The transcoder takes the mean of each half as its base colour, and changes it
 // by the bias, one of 32 combinations of small steps; `search`: find one, else the neutral.
-CUDA_CALLABLE inline Etc1 etc1_way(const int* const (&x)[3], int way, bool biased, bool search, const Tables& t) {
+CUDA_CALLABLE UASTC_APART Etc1 etc1_way(const int* const (&x)[3], int way, bool biased, bool search, const Tables& t) {
   const int flip = way & 1, diff = way >> 1, limit = diff ? 31 : 15;
   int half[N], mean[2][3], base[2][3], modifier[N], spent = 0;
   for (int i = 0; i < N; ++i) half[i] = flip ? -(i >> 3 & 1) : -(i >> 1 & 1);
@@ -902,7 +912,7 @@ CUDA_CALLABLE inline Etc1 etc1_way(const int* const (&x)[3], int way, bool biase
       }
   }
   float rank[32];
-  for (int k = 0; k < 32; ++k) {
+  UASTC_LOOP for (int k = 0; k < 32; ++k) {
     int total = 0;
     bool fits = true;
     for (int c = 0; c < 3; ++c) {
@@ -929,7 +939,7 @@ CUDA_CALLABLE inline Etc1 etc1_way(const int* const (&x)[3], int way, bool biase
 CUDA_CALLABLE inline Etc1 etc1_hints(const int* const (&x)[3], bool biased, const Tables& t) {
   const bool all = t.effort[ETC1_ALL] != 0;
   Etc1 best = etc1_way(x, 0, biased, all, t);
-  for (int way = 1; way < 4; ++way) {
+  UASTC_LOOP for (int way = 1; way < 4; ++way) {
     const Etc1 found = etc1_way(x, way, biased, all, t);
     if (found.error < best.error) best = found;
   }
@@ -945,7 +955,7 @@ CUDA_CALLABLE inline int eac_modifier(int table, int k) {
 }
 
 // Table and multiplier for ETC2's alpha; the transcoder derives the base from the extremes.
-CUDA_CALLABLE inline int etc2_hints(const int (&alpha)[N]) {
+CUDA_CALLABLE UASTC_APART int etc2_hints(const int (&alpha)[N]) {
   int low = 255, high = 0;
   for (int i = 0; i < N; ++i) {
     low = alpha[i] < low ? alpha[i] : low;
@@ -953,7 +963,7 @@ CUDA_CALLABLE inline int etc2_hints(const int (&alpha)[N]) {
   }
   if (low == high) return 13 | 1 << 4;
   int best = 13 | 1 << 4, least_error = 2147483647;
-  for (int table = 0; table < 16; ++table) {
+  UASTC_LOOP for (int table = 0; table < 16; ++table) {
     const int bottom = eac_modifier(table, 3), range = eac_modifier(table, 7) - bottom;
     const int center = (2 * low * range + 2 * (high - low) * -bottom + range) / (2 * range);
     const int middle = (2 * (high - low) + range) / (2 * range);
@@ -978,10 +988,10 @@ CUDA_CALLABLE inline int etc2_hints(const int (&alpha)[N]) {
 }
 
 // A block of one colour: 8 bits a channel, and an ETC1 block of one colour.
-CUDA_CALLABLE inline Writer solid(const int (&color)[4]) {
+CUDA_CALLABLE UASTC_APART Writer solid(const int (&color)[4]) {
   int best[6] = {0, 0, 0, 0, 0, 0}, least_error = 2147483647;
-  for (int diff = 1; diff >= 0; --diff)
-    for (int table = 0; table < 8; ++table)
+  UASTC_LOOP for (int diff = 1; diff >= 0; --diff)
+    UASTC_LOOP for (int table = 0; table < 8; ++table)
       for (int selector = 0; selector < 4; ++selector) {
         const int size = selector == 0 || selector == 3 ? etc1_large(table) : etc1_small(table);
         const int modifier = selector < 2 ? -size : size;
@@ -1020,7 +1030,7 @@ CUDA_CALLABLE inline int anchor(const int (&subset)[N], int s) {
   return 0;
 }
 
-CUDA_CALLABLE inline Writer pack(Block& block, const Tables& t) {
+CUDA_CALLABLE UASTC_APART Writer pack(Block& block, const Tables& t) {
   const ModeRow row = mode_row(block.mode);
   int subset[N], first[3] = {0, 0, 0};
   for (int i = 0; i < N; ++i) {
@@ -1076,7 +1086,7 @@ CUDA_CALLABLE inline Writer pack(Block& block, const Tables& t) {
       for (int e = 0; e < 2; ++e) stored[k++] = t.index[row.range * 256 + block.ends[s][e][c]];
   if (row.base > 1) {
     const int size = row.base == 3 ? 5 : 3;
-    for (int k = 0; k < count; k += size) {
+    UASTC_LOOP for (int k = 0; k < count; k += size) {
       const int some = least(size, count - k);
       int packed = 0;
       for (int i = some - 1; i >= 0; --i) packed = packed * row.base + (stored[k + i] >> row.low_bits);
@@ -1085,8 +1095,8 @@ CUDA_CALLABLE inline Writer pack(Block& block, const Tables& t) {
       out.put(packed, width);
     }
   }
-  for (int k = 0; k < count; ++k) out.put(stored[k] & ((1 << row.low_bits) - 1), row.low_bits);
-  for (int i = 0; i < N; ++i)
+  UASTC_LOOP for (int k = 0; k < count; ++k) out.put(stored[k] & ((1 << row.low_bits) - 1), row.low_bits);
+  UASTC_LOOP for (int i = 0; i < N; ++i)
     for (int plane = 0; plane < row.planes; ++plane)
       out.put(block.weight[plane][i], row.weight_bits - (i == first[subset[i]] ? 1 : 0));
   return out;
