@@ -508,8 +508,8 @@ _LOSSLESS: tuple[tuple[str, Callable[[Document], object]], ...] = (
 def _plain(work: _Work, document: Document) -> tuple[bytes, str]:
     """The document as it is, but for what costs nothing: the codecs order and weld for themselves."""
     wins = work.meshes.get("compression") == "none" or count(document).triangles <= FEW
+    document = document.clone()
     if wins and compression_of(document) == "none":
-        document = document.clone()
         for name, verb in _LOSSLESS:
             if work.verbs.get(name):
                 verb(document)
@@ -566,7 +566,6 @@ def _outside_draco(plain: Document) -> bool:
 def _with(work: _Work, plain: Document, compress: Callable[[Document], Compressed]) -> tuple[bytes, str]:
     document = plain.clone()
     compressed = compress(document)
-    prune(document, work.reserved, data_only=True)
     more = f" and {len(compressed.notes) - 1} more" if len(compressed.notes) > 1 else ""
     remark = f"left plain: {compressed.notes[0]}{more}" if compressed.notes else ""
     return _pack(work, document), remark
@@ -578,7 +577,7 @@ def _options(kind: type[_Options], work: _Work) -> _Options:
 
 
 def _pack(work: _Work, document: Document) -> bytes:
-    document = document.clone()
+    """The file of a document, which is used up."""
     pack(document)
     prune(document, work.reserved, data_only=True)
     terse(document)
