@@ -164,6 +164,7 @@ def test_a_picture_would_tell_a_wrong_texture(previewer: Previewer) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif("CLOUDBAKER_SAMPLES" not in os.environ, reason="CLOUDBAKER_SAMPLES names no folder of .glb files")
 def test_samples_bake_to_the_same_picture(previewer: Previewer, tell) -> None:
     """Whole bakes with the `web` recipe: every texture sound, every picture the source's."""
