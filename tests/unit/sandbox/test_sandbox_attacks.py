@@ -94,7 +94,8 @@ def test_nothing_of_our_surroundings(sandbox: Sandbox, monkeypatch: pytest.Monke
         said = attack(fresh, "surroundings")
     assert set(said["environment"]) <= {
         *("PATH", "HOME", "LANG", "LC_CTYPE", "PYTHONPATH", "PYTHONHASHSEED", "LD_LIBRARY_PATH"),
-        *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "CLOUDBAKER_NPM_PREFIX"),
+        *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES"),
+        *("CLOUDBAKER_NPM_PREFIX", "CLOUDBAKER_KERNELS_PREFIX"),
     }
     assert "hunter2" not in str(said)
     assert said["folder"] == "/"
