@@ -56,6 +56,8 @@ def image_header(data: Buffer) -> ImageHeader:
     view = memoryview(data).cast("B")
     mime = image_mime(view)
     if mime is None:
+        if bytes(view[:4]) in (b"#?RA", b"#?RG", b"\x76\x2f\x31\x01"):
+            raise ValueError("it is an HDR picture: `cloudbaker encode` makes hdr, ktx2-rgb9e5 or ktx2-astc-hdr of it")
         raise ValueError("not a PNG, JPEG, WebP, KTX2 or AVIF" if view else "the image is empty")
     try:
         header = _READERS[mime](view)

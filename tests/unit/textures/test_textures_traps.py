@@ -158,6 +158,12 @@ def test_what_stands_beside_the_picture_is_not_read(extra: bytes) -> None:
     np.testing.assert_array_equal(decoded(tagged), decoded(plain))
 
 
+@pytest.mark.parametrize("data", [b"#?RADIANCE\n", b"#?RGBE\n", b"\x76\x2f\x31\x01\2\0\0\0"])
+def test_hdr_pictures_are_told_where_they_belong(data: bytes) -> None:
+    result = encode_job({"image": memoryview(data)}, {"format": "webp"})
+    assert "ktx2-rgb9e5" in result.value["findings"][0]["message"]
+
+
 # -- which way up -----------------------------------------------------------------------------------------------------
 
 
