@@ -42,7 +42,8 @@ from cloudbaker.compute.gltf.optimize import assemble_job
 from cloudbaker.recipe import load_recipe
 recipe = load_recipe("web")
 data = Path(sys.argv[1]).read_bytes()
-params = {"images": [], "lods": [], "meshes": recipe.meshes.model_dump(mode="json")}
+parts = {"meshes": recipe.meshes.model_dump(mode="json"), "verbs": recipe.verbs.model_dump(mode="json")}
+params = {"images": [], "lods": [], **parts}
 done = assemble_job({"model.glb": memoryview(data)}, params)
 Path(sys.argv[2]).write_bytes(done.files["model.glb"])
 """
