@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import cloudbaker as cb
 from cloudbaker.compute.gltf.document import Document
+from cloudbaker.compute.gltf.textures import replace_images
 from cloudbaker.compute.textures import etc1s
 from cloudbaker.compute.textures.ktx2 import Ktx2, read_ktx2
 from cloudbaker.model import RunState
 from cloudbaker.testing import models
+from cloudbaker.testing.writer import encode_image
 
 
 def bake(folder: Path, data: bytes, recipe: str = "web") -> tuple[Any, Document, dict[str, Any]]:
@@ -86,6 +89,16 @@ def test_without_the_encoder_it_says_so_and_has_another_bake_key(
     assert isinstance(color, str) or color.codec.name == "uastc"  # where there was room for it after all
 
 
+def test_colours_too_rich_for_etc1s_get_another_form(home: Path, tmp_path: Path) -> None:
+    """Noise: ETC1S falls under 32 dB, so UASTC is on offer, and something light is in its place without room for it."""
+    source = Document.from_glb(models.textured(256, mime="image/jpeg"))
+    noise = np.random.default_rng(1).integers(0, 256, (128, 128, 3), np.uint8)
+    replace_images(source, {0: (encode_image(noise, "image/jpeg", quality=40), "image/jpeg")})
+    _, document, _ = bake(tmp_path, source.to_glb())
+    color = textures(document)["color"]
+    assert isinstance(color, str) or color.codec.name == "uastc"
+
+
 def test_a_budget_leaves_what_is_light(home: Path, tmp_path: Path, own: Path) -> None:
     own.write_text(own.read_text() + "budget = 0.01\n[textures.slots]\ncolor = 'ktx2-uastc'\n")
     _, document, manifest = bake(tmp_path, models.textured(256, mime="image/jpeg"), str(own))
@@ -94,6 +107,7 @@ def test_a_budget_leaves_what_is_light(home: Path, tmp_path: Path, own: Path) ->
     assert row["bytes"] <= row["bytes_before"]
 
 
+@pytest.mark.slow
 def test_a_fallback_stands_beside_each(home: Path, tmp_path: Path, own: Path) -> None:
     own.write_text(own.read_text() + "fallback = 32\n")
     _, document, _ = bake(tmp_path, models.textured(256), str(own))
@@ -103,6 +117,7 @@ def test_a_fallback_stands_beside_each(home: Path, tmp_path: Path, own: Path) ->
     assert "KHR_texture_basisu" not in document.json.get("extensionsRequired", ())
 
 
+@pytest.mark.slow
 def test_what_can_not_be_reached_is_told(home: Path, tmp_path: Path, own: Path) -> None:
     own.write_text(own.read_text() + "min_psnr = 110.0\n")
     result, *_ = bake(tmp_path, models.textured(64), str(own))
