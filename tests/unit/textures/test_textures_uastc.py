@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import subprocess
@@ -145,6 +146,17 @@ def test_threads_tiles_and_reruns_give_the_same_bytes(level: Level) -> None:
     ]
     assert np.concatenate(columns, axis=1).tobytes() == whole
     assert encode_uastc(pixels[:, ::-1][:, ::-1], level=level) == whole  # a view with negative strides
+
+
+def test_the_bytes_are_those_of_every_machine() -> None:
+    """Whoever changes them on purpose raises `REVISION` in compute/toolchain.py, unless that is not yet released."""
+    y, x = np.mgrid[0:64, 0:64].astype(np.uint32)
+    noise = (x * 2654435761 + y * 40503 * 65537) >> 7
+    pixels = np.dstack([x * 3 + noise % 9, y * 3 + noise % 5, (x ^ y) * 2, 255 - (x * y >> 4)]).astype(np.uint8)
+    pixels[:32, :, 3] = 255
+    pixels[16:48, 32:, :3] = pixels[16:48, 32:, :1]
+    digests = {level: hashlib.sha256(encode_uastc(pixels, level=level)).hexdigest()[:16] for level in LEVEL_NAMES}
+    assert digests == {"fast": "d89e3ca321171187", "default": "7ace9d7c830a1130", "max": "4f1feaca3feeeef7"}
 
 
 def test_instruction_sets_give_the_same_bytes(tmp_path: Path) -> None:
@@ -293,6 +305,17 @@ def test_a_sandboxed_job_encodes_the_same_bytes(sandbox: Sandbox) -> None:
     inside = np.frombuffer(texture.transcode(opengl_basisu.Target.RGBA8).data, np.uint8).reshape(64, 64, 4)
     assert np.array_equal(inside, decode_uastc(encode_uastc(pixels), 64, 64))
     assert outcome.peak_bytes < 400 << 20
+
+
+def test_a_job_in_a_fork_server_without_the_kernel_says_so() -> None:
+    png = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(png, "PNG")
+    params = {"slot_class": "color", "format": "ktx2-uastc"}
+    with Sandbox(parallel=1) as cold:
+        outcome = cold.run(Job("cloudbaker.compute.textures.encode:encode_job", {"image": png.getvalue()}, params))
+    assert outcome.status is Status.ERROR
+    assert outcome.error.startswith("cloudbaker.errors.KernelsMissing: CB5104")
+    assert "run `cloudbaker setup`" in outcome.error
 
 
 def test_where_nothing_can_be_compiled_the_error_names_the_remedy(tmp_path: Path) -> None:
