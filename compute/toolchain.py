@@ -10,7 +10,7 @@ REVISION = "3"
 was forgotten. A hash of the source would change with every comment and re-bake whole libraries for nothing."""
 
 _LIBRARIES = (
-    *("DracoPy", "libigl", "meshoptimizer", "numpy", "pillow"),
+    *("brotli", "DracoPy", "libigl", "meshoptimizer", "numpy", "pillow"),  # brotli weighs candidates
     *("opengl_basisu", "warp-lang", "zstandard"),  # the first decodes what is measured, and figures are in the manifest
 )
 

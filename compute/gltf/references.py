@@ -165,7 +165,10 @@ def pointers(json: Json) -> Iterator[tuple[Json, str, int]]:
     """
     for animation in json.get("animations", ()):
         for channel in animation.get("channels", ()):
-            extension = channel.get("target", {}).get("extensions", {}).get("KHR_animation_pointer")
+            target = channel.get("target")
+            if not target or "extensions" not in target:  # nearly always, and there may be thousands
+                continue
+            extension = target["extensions"].get("KHR_animation_pointer")
             if isinstance(extension, dict) and isinstance(extension.get("pointer"), str):
                 found = POINTER.match(extension["pointer"])
                 if found and found["kind"] in KINDS:
