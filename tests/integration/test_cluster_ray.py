@@ -260,7 +260,7 @@ def test_every_fault_is_reported_once_and_neighbours_are_untouched(cluster, tmp_
     planted = {3: {"worker": "die"}, 9: {"worker": "hang"}, 14: {"worker": "error"}, 17: {"job": {"fault": "segfault"}},
                23: {"worker": "die"}, 31: {"job": {"fault": "balloon"}}}  # fmt: skip
     items = [WorkItem(str(n), {"n": n, "trace": str(trace), **planted.get(n, {})}) for n in range(60)]
-    with crew_of(cluster) as crew, bulk(crew, items, wall_seconds=4.0) as work:
+    with crew_of(cluster) as crew, bulk(crew, items, wall_seconds=15.0) as work:
         attempts = {attempt.item_id: attempt for attempt in work}
         again = {attempt.item_id: attempt for attempt in bulk(crew, [items[0], items[1]])}
     calls = collections.Counter(line.split()[0] for line in trace.read_text().splitlines())
