@@ -543,7 +543,7 @@ def stretch(chance: random.Random, model: Model) -> None:
         raise Unfit
     values = np.frombuffer(model.bin, "<f4", length // (4 * width) * width, start).reshape(-1, width).copy()
     axes = [chance.randrange(width)] if chance.random() < 0.5 else list(range(width))
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         values[:, axes] *= np.float32(chance.choice((0, -1, 0.999, 1e-6, 1e-30, 1e6, 1e18, 1e30)))
     model.bin[start : start + values.nbytes] = values.tobytes()
 
@@ -636,7 +636,7 @@ CONTENT: tuple[Operator, ...] = (
 
 def mend(model: Model) -> None:
     """Give every float accessor the bounds that its data now have, so that the damage is not found by them alone."""
-    for item in model.items("accessors"):
+    for item in model.items("accessors") if model.bin else ():  # NumPy reads past the end of an empty buffer
         if not isinstance(item, dict) or "min" not in item or item.get("componentType") != 5126 or "sparse" in item:
             continue
         try:

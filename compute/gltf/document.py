@@ -189,8 +189,11 @@ class Document:
         # Columns of a matrix begin at multiples of 4 (section 3.6.2.4), so small component types are padded.
         column = rows * dtype.itemsize if columns == 1 else -(-rows * dtype.itemsize // 4) * 4
         shape, strides = (count, columns, rows), (stride or columns * column, column, dtype.itemsize)
+        content = self.view(view)
+        if count and not content:  # NumPy takes an empty buffer for one of unknown size, and reads whatever lies there
+            raise DocumentError(f"/bufferViews/{view}", "is empty")
         try:
-            data: Array = np.ndarray(shape, dtype, self.view(view), offset, strides)
+            data: Array = np.ndarray(shape, dtype, content, offset, strides)
         except (TypeError, ValueError) as error:
             raise DocumentError(f"/bufferViews/{view}", f"is too short for its accessor: {error}") from error
         return data[:, 0, :] if columns == 1 else data.reshape(count, columns * rows)

@@ -162,3 +162,12 @@ def test_a_clone_shares_nothing_that_can_change():
 def test_types_that_gltf_does_not_have_are_refused():
     with pytest.raises(ValueError, match="no component type"):
         describe(np.zeros((1, 3), np.float64))
+
+
+def test_an_empty_view_is_not_read():
+    """NumPy takes an empty buffer for one of unknown size: it gave out whatever lay in memory there."""
+    accessor = {"bufferView": 0, "componentType": 5126, "count": 300, "type": "VEC3"}
+    views = [{"buffer": 0, "byteLength": 0}]
+    document = Document({"buffers": [{"byteLength": 0}], "bufferViews": views, "accessors": [accessor]}, b"")
+    with pytest.raises(DocumentError, match="empty"):
+        document.accessor(0)
