@@ -159,8 +159,9 @@ def test_the_bytes_are_those_of_every_machine() -> None:
     assert digests == {"fast": "d89e3ca321171187", "default": "7ace9d7c830a1130", "max": "4f1feaca3feeeef7"}
 
 
+@pytest.mark.slow
 def test_instruction_sets_give_the_same_bytes(tmp_path: Path) -> None:
-    """The kernel compiled for the oldest x86-64 with SSE4 and for this CPU."""
+    """The kernel compiled for the oldest x86-64 with SSE4 and for this CPU. (The test above has this CPU's bytes.)"""
     code = (
         "import sys, hashlib, numpy as np\n"
         "from cloudbaker.compute.textures.uastc import kernels\n"
