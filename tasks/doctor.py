@@ -40,6 +40,7 @@ def examine(config: Settings) -> list[Check]:
         _check("validator", True, lambda: f"official glTF validator at {validator_js()}"),
         Check("previews", pictures is None, False, pictures or f"three.js in {config.chromium}"),
         _engines(config),
+        _check("etc1s", False, _etc1s),
         _check("catalog", True, lambda: _catalog(config)),
         _check("keys", False, lambda: _keys(config)),
         Check("tools", True, True, ", ".join(f"{name} {version}" for name, version in versions().items())),
@@ -53,6 +54,12 @@ def _check(name: str, needed: bool, look: Callable[[], str]) -> Check:
         return Check(name, True, needed, look())
     except CloudBakerError as error:
         return Check(name, False, needed, error.message)
+
+
+def _etc1s() -> str:
+    from cloudbaker.compute.textures.etc1s import basisu_program, version
+
+    return f"basisu {version()} at {basisu_program()}"
 
 
 def _engines(config: Settings) -> Check:
