@@ -134,8 +134,7 @@ _loading = threading.Lock()
 
 @lru_cache(maxsize=1)
 def _load() -> None:
-    if not _compiled():
-        _compile_apart()
+    compile_once()
     _init()
     try:
         wp.load_aot_module(sys.modules[__name__], device="cpu", module_dir=folder(), strip_hash=True)
@@ -163,8 +162,13 @@ def load() -> None:
         _load()
 
 
-def _compile_apart() -> None:
-    """In a process of its own: the compiler leaves 100 MB behind, which every job of a fork server would carry."""
+def compile_once() -> None:
+    """Compile the CPU's kernel where nobody has yet. Raises `KernelsMissing`.
+
+    In a process of its own: the compiler leaves 100 MB behind, which every job of a fork server would carry.
+    """
+    if _compiled():
+        return
     code = f"from {__name__} import compile_here; compile_here()"
     try:
         done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=False, text=True)
