@@ -107,8 +107,8 @@ def _geometry(before: Document, after: Document) -> Row:
             reason = str(error)
         else:
             return {
-                "error_mean_percent": float(f"{found.error_mean_percent:.4g}"),
-                "error_max_percent": float(f"{found.error_max_percent:.4g}"),
+                "error_mean_percent": _percent(found.error_mean_percent),
+                "error_max_percent": _percent(found.error_max_percent),
                 "suggested_distance": found.suggested_distance,
                 "note": "",
             }
@@ -118,6 +118,10 @@ def _geometry(before: Document, after: Document) -> Row:
         "suggested_distance": None,
         "note": f"not measured: {reason}",
     }
+
+
+def _percent(value: float) -> float:
+    return float(f"{value:.4g}") if value > 1e-9 else 0.0  # below is what sums of doubles are off by
 
 
 def unlike(before: Document, after: Document) -> str:
@@ -130,15 +134,26 @@ def unlike(before: Document, after: Document) -> str:
             return f"node {number} has a mesh in one file only"
         if "mesh" not in a:
             continue
+        if _joints(before, a) != _joints(after, b):
+            return f"node {number} has other joints"
         ours, theirs = (d.items("meshes")[n["mesh"]]["primitives"] for d, n in ((before, a), (after, b)))
         if len(ours) != len(theirs):
             return f"the mesh of node {number} has {len(ours)} primitives, then {len(theirs)}"
         for p, q in zip(ours, theirs, strict=True):
             if ("POSITION" in p["attributes"]) != ("POSITION" in q["attributes"]):
                 return f"the mesh of node {number} has positions in one file only"
+            if len(p.get("targets", ())) != len(q.get("targets", ())):
+                return f"the mesh of node {number} has other morph targets"
+            if ("JOINTS_0" in p["attributes"]) != ("JOINTS_0" in q["attributes"]):
+                return f"the mesh of node {number} is skinned in one file only"
             if p.get("mode", 4) != q.get("mode", 4) and min(p.get("mode", 4), q.get("mode", 4)) < 4:
                 return f"the mesh of node {number} is drawn in another mode"
     return ""
+
+
+def _joints(document: Document, node: Row) -> int:
+    """How many joints move a node's mesh."""
+    return len(document.items("skins")[node["skin"]]["joints"]) if "skin" in node else 0
 
 
 def _textures(before: list[Row], after: list[Row]) -> Iterator[Row]:

@@ -157,7 +157,8 @@ def measure(source: Document | Reference, output: Document) -> Geometry:
                 rest = max(rest, error.max_percent)
             units = max(units, OUTER * error.mean_percent / 100 * surface.diagonal * size)
         weighted += triangles * mean
-        if triangles_of(there, output.json) != triangles and "TEXCOORD_0" in arrays.attributes:
+        both = "TEXCOORD_0" in arrays.attributes and "TEXCOORD_0" in here["attributes"]
+        if both and triangles_of(there, output.json) != triangles:
             texcoords = read(reference.document, here).attributes["TEXCOORD_0"]
             surface, own = reference.surface(here), arrays.attributes["TEXCOORD_0"]
             shifted += triangles * texcoord_error(surface, texcoords, Surface(*b), own, samples=samples)
