@@ -73,7 +73,7 @@ def optimize(context: BakeContext, validated: Validated) -> Optimized:
     mended = Findings()
     model = repaired(context, _materials(context, validated), mended)
     unpacked = context.do(context.job("gltf.optimize:unpack_job", {"model.glb": model}))
-    images = unpacked.value["images"] if recipe.textures.format != "keep" else []
+    images = unpacked.value["images"] if web_textures.wanted(recipe) else []
     encoded, findings = web_textures.encode(context, images, unpacked.files)
     findings += [*mended] + [
         replace(finding, place=f"/images/{image['index']}")

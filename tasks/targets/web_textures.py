@@ -22,6 +22,11 @@ def tools(recipe: Recipe) -> dict[str, str]:
     return programs.versions(formats(recipe.textures.model_dump(mode="json")))
 
 
+def wanted(recipe: Recipe) -> bool:
+    """Whether a recipe wants anything else than images as they came."""
+    return bool(formats(recipe.textures.model_dump(mode="json")) - {"keep"})
+
+
 def encode(
     context: BakeContext, images: Sequence[Row], files: Mapping[str, bytes]
 ) -> tuple[list[Outcome], list[Finding]]:

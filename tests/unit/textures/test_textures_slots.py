@@ -7,7 +7,7 @@ import pytest
 from cloudbaker.compute.gltf.texture_budget import Heavier, affordable
 from cloudbaker.compute.textures.options import FORMATS, EncodeOptions
 from cloudbaker.compute.textures.slots import FORMATS as BY_RECIPE
-from cloudbaker.compute.textures.slots import gpu_bytes, is_srgb, plan, slot_class
+from cloudbaker.compute.textures.slots import formats, gpu_bytes, is_srgb, plan, slot_class
 from cloudbaker.recipe import Textures, TextureSlots, load_recipe, recipe_names
 
 IMAGE = {"slot_class": "color", "slots": ["baseColorTexture"], "width": 64, "height": 64, "mips": True}
@@ -62,6 +62,17 @@ def test_ktx2_goes_by_slot():
     assert (color["level"], color["mips"], color["instead"]) == ("max", True, "webp")
     normal = planned(image("normalTexture", mips=False), format="ktx2")
     assert (normal["format"], normal["srgb"], normal["mips"]) == ("ktx2-uastc", False, False)
+
+
+def test_formats_that_a_recipe_may_need():
+    def needed(**textures: object) -> set[str]:
+        return formats(Textures(**textures).model_dump(mode="json"))
+
+    assert needed(format="keep") == set()
+    assert needed(format="keep", slots=TextureSlots(color="ktx2-etc1s")) == {"ktx2-etc1s", "webp"}
+    assert needed(format="webp") == {"webp"}
+    assert needed(format="ktx2") == {"ktx2-uastc", "ktx2-etc1s", "webp"}
+    assert needed(format="ktx2", slots=TextureSlots(color="ktx2-uastc")) == {"ktx2-uastc", "webp"}
 
 
 def test_a_class_may_have_a_format_of_its_own():
