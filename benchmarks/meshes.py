@@ -22,15 +22,14 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 from peers import peer
 
 from cloudbaker.compute.gltf.decompress import decode, decompress, dequantize
-from cloudbaker.compute.gltf.diff import unlike
+from cloudbaker.compute.gltf.diff import boxed, unlike
 from cloudbaker.compute.gltf.document import Document
 from cloudbaker.compute.gltf.khronos import validate_all
 from cloudbaker.compute.gltf.losses import compare
-from cloudbaker.compute.gltf.primitives import Geometry, read
+from cloudbaker.compute.gltf.primitives import read
 from cloudbaker.compute.meshes.error import mesh_error
 from cloudbaker.compute.npm import validator_js
 from cloudbaker.testing import models
@@ -173,17 +172,6 @@ def distance(before: bytes, after: bytes) -> float | None:
                 return 100.0
             largest = max(largest, mesh_error(*boxed(ours), *boxed(theirs), samples=1000).max_percent)
     return largest
-
-
-def boxed(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
-    """Points and triangles in a box whose longest side is one; without those triangles that nobody sees, which some
-    drop and some keep."""
-    points = geometry.attributes["POSITION"].astype(np.float64)
-    a, b, c = (points[geometry.indices[:, k]] for k in range(3))
-    seen = (a != b).any(axis=1) & (b != c).any(axis=1) & (c != a).any(axis=1)
-    faces = geometry.indices[seen] if seen.any() else geometry.indices
-    low, extent = points[faces].reshape(-1, 3).min(axis=0), float(np.ptp(points[faces].reshape(-1, 3), axis=0).max())
-    return (points - low) / (extent or 1.0), faces
 
 
 def main() -> None:
