@@ -79,6 +79,12 @@ def _drawn(primitive: Json) -> _Key:
     return (primitive["attributes"]["POSITION"], primitive.get("indices"), primitive.get("mode", TRIANGLES))
 
 
+def _data(primitive: Json) -> _Key:
+    """Everything that a primitive draws by."""
+    targets = tuple(tuple(sorted(target.items())) for target in primitive.get("targets", ()))
+    return (*_drawn(primitive), tuple(sorted(primitive["attributes"].items())), targets)
+
+
 class Reference:
     """A document that others are measured against: what is read and prepared of it once serves them all."""
 
@@ -86,7 +92,8 @@ class Reference:
         self.document = source
         self._solids: dict[_Key, tuple[Array, Array]] = {}
         self._surfaces: dict[_Key, Surface] = {}
-        self._stands: dict[_Key, list[tuple[Pose, int, Surface]]] = {}
+        self._arrays: dict[_Key, Arrays] = {}
+        self._stands: dict[int, list[tuple[Pose, int, Surface]]] = {}
         self._poses: list[Pose] | None = None
         self._viewers: dict[int, list[int]] = {}
 
@@ -97,14 +104,21 @@ class Reference:
             self._solids[key] = _solid(read(self.document, primitive))
         return self._solids[key]
 
+    def arrays(self, primitive: Json) -> Arrays:
+        """All of it."""
+        key = _data(primitive)
+        if key not in self._arrays:
+            self._arrays[key] = read(self.document, primitive)
+        return self._arrays[key]
+
     def stands(self, primitive: Json) -> list[tuple[Pose, int, Surface]]:
         """The poses (see `poses.poses`) that deform it, the node that shows it in them, and what that looks like."""
-        key = _drawn(primitive)
+        key = id(primitive)  # whoever shows it may have another skin
         if key not in self._stands:
             if self._poses is None:
                 self._poses = poses(self.document)
                 self._viewers = viewers(self.document) if self._poses else {}
-            arrays = read(self.document, primitive) if self._poses else Arrays({}, np.empty((0, 3)))
+            arrays = self.arrays(primitive) if self._poses else Arrays({}, np.empty((0, 3)))
             seen = _solid(arrays)[1] if self._poses else arrays.indices
             self._stands[key] = [
                 (pose, node, Surface(deform(self.document, pose, node, arrays), seen, what="source"))
@@ -142,9 +156,11 @@ def measure(source: Document | Reference, output: Document) -> Geometry:
             raise ValueError("a primitive has lost all its triangles")
         samples = max(LEAST_SAMPLES, SAMPLES * triangles // total)
         compared: list[tuple[Surface, Array, float]] = []
-        if not (np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1])):
+        same = np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1])
+        if not same:
             compared.append((reference.surface(here), b[0], scale))
-        for pose, node, surface in reference.stands(here):
+        unmoved = same and _moves_alike(reference.arrays(here), arrays)
+        for pose, node, surface in [] if unmoved else reference.stands(here):
             # A skin puts its mesh where it stands in the scene.
             size = 1.0 if "skin" in output.items("nodes")[node] else scale
             compared.append((surface, deform(output, pose, node, arrays), size))
@@ -159,7 +175,7 @@ def measure(source: Document | Reference, output: Document) -> Geometry:
         weighted += triangles * mean
         both = "TEXCOORD_0" in arrays.attributes and "TEXCOORD_0" in here["attributes"]
         if both and triangles_of(there, output.json) != triangles:
-            texcoords = read(reference.document, here).attributes["TEXCOORD_0"]
+            texcoords = reference.arrays(here).attributes["TEXCOORD_0"]
             surface, own = reference.surface(here), arrays.attributes["TEXCOORD_0"]
             shifted += triangles * texcoord_error(surface, texcoords, Surface(*b), own, samples=samples)
             textured += triangles
@@ -172,6 +188,16 @@ def measure(source: Document | Reference, output: Document) -> Geometry:
         rest_max_percent=rest,
         texcoord_pixels=shifted / textured if textured else 0.0,
         error_units=units,
+    )
+
+
+def _moves_alike(ours: Arrays, theirs: Arrays) -> bool:
+    """Whether two geometries that are the same at rest have the same joints, weights and targets."""
+    bound = [name for name in {*ours.attributes, *theirs.attributes} if name.startswith(("JOINTS_", "WEIGHTS_"))]
+    pairs = [(ours.attributes.get(name), theirs.attributes.get(name)) for name in bound]
+    pairs += [(a.get("POSITION"), b.get("POSITION")) for a, b in zip(ours.targets, theirs.targets, strict=False)]
+    return len(ours.targets) == len(theirs.targets) and all(
+        a is b or (a is not None and b is not None and np.array_equal(a, b)) for a, b in pairs
     )
 
 
@@ -196,7 +222,7 @@ def _pairs(source: Document, output: Document) -> Iterator[tuple[Json, Json, flo
         theirs = output.items("meshes")[new["mesh"]]["primitives"]
         for a, b in zip(ours, theirs, strict=True):
             if "POSITION" in a.get("attributes", {}):
-                key: _Key = (*_drawn(a), b["attributes"]["POSITION"], b.get("indices"))
+                key: _Key = (_data(a), _data(b))
                 found.setdefault(key, (a, b))
                 scales[key] = max(scales.get(key, 0.0), sizes.get(number, 1.0))
     for key, (a, b) in found.items():
