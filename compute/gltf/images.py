@@ -13,6 +13,7 @@ from cloudbaker.compute.textures.headers import ImageHeader, image_header
 
 Document = dict[str, Any]
 
+
 def check_images(document: Document, bin: memoryview | None, limits: ContentLimits, findings: Findings) -> None:
     """Check the images of a document that has passed `check_layout`. Only KTX2 is looked into: nothing else will."""
     total = 0
