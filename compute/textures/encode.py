@@ -63,7 +63,7 @@ class EncodedImage:
 
 def encode_job(inputs: Inputs, params: Params) -> JobResult:
     """Job form of `encode_image`: ``inputs["image"]``; `params` are `PARAMS` and ``min_psnr``, ``max_angle``,
-    ``limits.image_pixels``. Its value has the fields of `EncodedImage`, its file is ``image``, or none where it is kept.
+    ``limits.image_pixels``. Its value has the fields of `EncodedImage`; its file is ``image``, none if that is kept.
 
     ``instead``: a format to store the image in as well where its KTX2 is larger than the source. The caller then has
     the choice between ``image`` and ``lighter``, which is the value's ``lighter`` and, unless that is the source, a
