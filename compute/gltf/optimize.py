@@ -13,11 +13,9 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from cloudbaker.compute.gltf.compress_draco import Compressed, bends, compress_draco
-from cloudbaker.compute.gltf.compress_meshopt import MeshoptOptions, compress_meshopt, compress_rest
+from cloudbaker.compute.gltf.candidates import BOTH, Maker, Packer, compression_of, unpacked
 from cloudbaker.compute.gltf.decompress import decode, dequantize
 from cloudbaker.compute.gltf.dedup import dedup
 from cloudbaker.compute.gltf.document import Bytes, Document
@@ -25,33 +23,20 @@ from cloudbaker.compute.gltf.flatten import FlattenOptions, flatten
 from cloudbaker.compute.gltf.instance import Instanced, InstanceOptions, instance
 from cloudbaker.compute.gltf.join import Joined, JoinOptions, join
 from cloudbaker.compute.gltf.losses import compare
-from cloudbaker.compute.gltf.measure import Geometry, Reference, count, measure
+from cloudbaker.compute.gltf.measure import Geometry, Reference, count
 from cloudbaker.compute.gltf.msft_lod import MSFT_LOD, Level, msft_lod, without_levels
-from cloudbaker.compute.gltf.pack import pack
 from cloudbaker.compute.gltf.prune import Reserved, prune, reserve
 from cloudbaker.compute.gltf.quantize_animations import quantize_animations
-from cloudbaker.compute.gltf.references import DRACO, MESHOPT, QUANTIZATION
-from cloudbaker.compute.gltf.reorder import reorder
+from cloudbaker.compute.gltf.references import QUANTIZATION
 from cloudbaker.compute.gltf.resample import resample
 from cloudbaker.compute.gltf.simplify import SimplifyOptions, simplify_or_replace
-from cloudbaker.compute.gltf.sparsify import sparsify
 from cloudbaker.compute.gltf.surfaces import surface
 from cloudbaker.compute.gltf.tangents import TangentsOptions, tangents
-from cloudbaker.compute.gltf.terse import terse
 from cloudbaker.compute.gltf.texture_budget import Heavier, affordable, with_heavier
 from cloudbaker.compute.gltf.textures import encodable_images, replace_images
 from cloudbaker.compute.gltf.weigh import Weigh, weigh
-from cloudbaker.compute.gltf.weld import weld
 from cloudbaker.compute.job import Inputs, JobResult, Params
-from cloudbaker.compute.meshes.draco import DracoOptions
 from cloudbaker.model import Loss, to_json
-
-_Options = TypeVar("_Options", DracoOptions, MeshoptOptions)
-_Maker = tuple[str, Callable[[], tuple[bytes, str]]]
-"""What a candidate is called, and what makes it: its bytes, and a remark."""
-BOTH = "draco+meshopt"
-FEW = 20_000
-"""Triangles up to which plain geometry may be the smallest: only there are the lossless verbs worth their time."""
 
 MAIN = "model.glb"
 ALL_LEVELS = "model-lods.glb"
@@ -189,6 +174,7 @@ class _Work:
         self.source = Document({})
         """The input, unchanged."""
         self.reserved = Reserved()
+        self.packer = Packer(self.reserved)
         self.document = Document({})
         """The input with its new images, geometry as it came."""
         self.plain = Document({})
@@ -215,6 +201,7 @@ def _read(work: _Work) -> str:
     """Parse the input and see what has to keep its number."""
     work.source = Document.from_glb(work.inputs[MAIN])
     work.reserved = reserve(work.source)
+    work.packer = Packer(work.reserved, work.meshes, work.verbs)
     work.document = work.source.clone()
     if work.reserved.pinned:
         return "an unknown extension holds integers: nothing is merged or renumbered"
@@ -295,10 +282,9 @@ def _simplify(work: _Work) -> str:
 def _compress(work: _Work) -> str:
     """Make the candidates of the full model and take the smallest."""
     best = _Variant(MAIN, "default", work.inputs[MAIN], compression_of(work.source), count(work.source))
-    makers: list[_Maker] = [("repacked", partial(_plain, work, work.document)), *_codecs(work, work.plain)]
-    quantized = QUANTIZATION in work.document.json.get("extensionsUsed", ())
-    if quantized and not work.rebuilt and work.meshes.get("compression", "auto") in ("auto", "meshopt"):
-        makers.append(("meshopt of its integers", partial(_integers, work)))
+    makers = [work.packer.plain("repacked", work.document), *work.packer.compressed(work.plain)]
+    if not work.rebuilt:
+        makers += work.packer.integers(work.document)
     limit = 100 * 2.0 ** (1 - work.meshes.get("position_bits", 14))
     work.variants.append(_smallest(work, best, "source", makers, gain=not work.rebuilt, max_percent=limit))
     return f"{work.size} → {len(work.variants[0].data)} bytes"
@@ -313,7 +299,7 @@ def _compress_levels(work: _Work) -> str:
         if count(level.document).triangles > GAIN * before.geometry.triangles:
             work.variants.append(same)
             continue
-        candidates: list[_Maker] = [*_codecs(work, level.document), ("plain", partial(_plain, work, level.document))]
+        candidates = [*work.packer.compressed(level.document), work.packer.plain("plain", level.document)]
         best = _smallest(work, same, before.name, candidates, gain=False, mean_percent=level.gate)
         if best is not same:
             best.notes = [*level.notes, *best.notes]
@@ -341,15 +327,10 @@ def _one_file(work: _Work) -> str:
     reference = Reference(whole)
     limit = 100 * 2.0 ** (1 - work.meshes.get("position_bits", 14))
     fit: list[_Variant] = []
-    makers: list[_Maker] = [*_codecs(work, whole), ("plain", partial(_plain, work, whole))]
-    for _, make in makers:
+    for _, make in [*work.packer.compressed(whole), work.packer.plain("plain", whole)]:
         data, remark = make()
         try:
-            document = Document.from_glb(data)
-            compression = compression_of(document)
-            decode(document)
-            dequantize(document)
-            geometry = measure(reference, document)
+            compression, geometry = unpacked(data, reference)
         except ValueError:
             continue  # a mesh that this codec can't take
         if len(data) <= work.size and geometry.rest_max_percent <= limit:
@@ -449,7 +430,7 @@ def _smallest(
     work: _Work,
     best: _Variant,
     standing: str,
-    makers: Sequence[_Maker],
+    makers: Sequence[Maker],
     *,
     gain: bool,
     mean_percent: float = math.inf,
@@ -476,11 +457,7 @@ def _smallest(
         if name == BOTH and weight.geometry > WORTH_BOTH * lightest.geometry:
             continue
         try:
-            document = Document.from_glb(data)
-            compression = compression_of(document)
-            decode(document)
-            dequantize(document)
-            geometry = measure(work.reference, document)
+            compression, geometry = unpacked(data, work.reference)
         except ValueError as error:
             notes.append(f"{name} was not used: {error}")
             continue
@@ -496,99 +473,3 @@ def _smallest(
         lightest, ceiling, rounded = weight, WORTH * weight.cost, rounded and name == "repacked"
     best.notes = [*best.notes, f"{chosen} is the smallest ({', '.join(sizes)} bytes)", *notes]
     return best
-
-
-_LOSSLESS: tuple[tuple[str, Callable[[Document], object]], ...] = (
-    ("weld", weld),
-    ("reorder", reorder),
-    ("sparsify", sparsify),
-)
-
-
-def _plain(work: _Work, document: Document) -> tuple[bytes, str]:
-    """The document as it is, but for what costs nothing: the codecs order and weld for themselves."""
-    wins = work.meshes.get("compression") == "none" or count(document).triangles <= FEW
-    document = document.clone()
-    if wins and compression_of(document) == "none":
-        for name, verb in _LOSSLESS:
-            if work.verbs.get(name):
-                verb(document)
-        prune(document, work.reserved, data_only=True)
-    return _pack(work, document), ""
-
-
-def _codecs(work: _Work, plain: Document) -> list[_Maker]:
-    """The compressed candidates of a document, in order of preference.
-
-    Draco is smaller for static geometry, meshopt for what bends: it keeps morph targets and 16-bit weights, and packs
-    keyframes. Where nothing bends, each is tried alone; both together where each has something to do.
-    """
-    wanted = work.meshes.get("compression", "auto")
-    primitives = [p for mesh in plain.items("meshes") for p in mesh["primitives"]]
-    deforms = bool(plain.items("skins")) or any("targets" in p for p in primitives)
-    makers: list[_Maker] = []
-    draco, packing = _options(DracoOptions, work), _options(MeshoptOptions, work)
-    packing = replace(packing, extension=work.meshes.get("meshopt", "EXT"))
-    if wanted == "draco" or (wanted == "auto" and not deforms):
-        makers.append(("draco", lambda: _with(work, plain, lambda d: compress_draco(d, draco))))
-    if wanted in ("auto", "meshopt"):
-        makers.append(("meshopt", lambda: _with(work, plain, lambda d: compress_meshopt(d, packing))))
-    if wanted == "auto" and _outside_draco(plain):
-
-        def both(document: Document) -> Compressed:
-            compressed = compress_draco(document, draco, static=True)
-            compress_rest(document, packing)
-            return compressed
-
-        makers.append((BOTH, lambda: _with(work, plain, both)))
-    return makers
-
-
-def _integers(work: _Work) -> tuple[bytes, str]:
-    """What came quantized, packed bit by bit: it is not rounded a second time, and the floats of the same values would
-    take more (PirateMeshopt: 28 kB instead of 25)."""
-    document = work.document.clone()
-    decode(document)
-    resample(document)
-    quantize_animations(document)
-    packing = replace(_options(MeshoptOptions, work), extension=work.meshes.get("meshopt", "EXT"))
-    return _with(work, document, lambda d: compress_meshopt(d, packing))
-
-
-def _outside_draco(plain: Document) -> bool:
-    """Whether there is something for Draco, and something beside its payloads that meshopt can pack."""
-    primitives = [p for mesh in plain.items("meshes") for p in mesh["primitives"]]
-    still = [p for p in primitives if not bends(p)]
-    tangents = any("TANGENT" in p["attributes"] for p in still)
-    return bool(still) and (tangents or len(still) < len(primitives) or bool(plain.items("animations")))
-
-
-def _with(work: _Work, plain: Document, compress: Callable[[Document], Compressed]) -> tuple[bytes, str]:
-    document = plain.clone()
-    compressed = compress(document)
-    more = f" and {len(compressed.notes) - 1} more" if len(compressed.notes) > 1 else ""
-    remark = f"left plain: {compressed.notes[0]}{more}" if compressed.notes else ""
-    return _pack(work, document), remark
-
-
-def _options(kind: type[_Options], work: _Work) -> _Options:
-    bits = {key: value for key, value in work.meshes.items() if key.endswith("_bits")}
-    return kind(**bits)
-
-
-def _pack(work: _Work, document: Document) -> bytes:
-    """The file of a document, which is used up."""
-    pack(document)
-    prune(document, work.reserved, data_only=True)
-    terse(document)
-    return document.to_glb()
-
-
-def compression_of(document: Document) -> str:
-    """How the geometry of a document is compressed: ``draco``, ``meshopt``, ``draco+meshopt`` or ``none``."""
-    views = {name for view in document.items("bufferViews") for name in view.get("extensions", ())}
-    primitives = (p for mesh in document.items("meshes") for p in mesh.get("primitives", ()))
-    found = (["draco"] if any(DRACO in p.get("extensions", ()) for p in primitives) else []) + (
-        ["meshopt"] if views & {*MESHOPT} else []
-    )
-    return "+".join(found) or "none"

@@ -3,8 +3,8 @@
 A mesh without TANGENT is to be shaded with MikkTSpace tangents (section 3.7.2.1 of the specification), so stored ones
 that are just these say nothing new, and are what compresses worst: Draco through DracoPy can't quantize them at all.
 They are dropped only on request: some viewers (three.js) take another way where tangents are missing, from the screen's
-derivatives, and the picture changes by a shade. Exporters have ways of their own, too: of 35 geometries with tangents in
-16 real models none has these in every corner.
+derivatives, and the picture changes by a shade. Exporters have ways of their own, too: of 35 geometries with tangents
+in 16 real models none has these in every corner.
 """
 
 from __future__ import annotations
