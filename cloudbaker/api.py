@@ -268,6 +268,7 @@ def encode(
     min_psnr: float | None = None,
     max_angle: float | None = None,
     best_effort: bool = False,
+    rdo: float = 0.0,
     max_size: int | None = None,
     mips: bool = True,
     cube: bool = False,
@@ -284,9 +285,10 @@ def encode(
 
     `slot` is ``color``, ``normal``, ``data``, or ``auto``: by the file's name. `min_psnr` (dB) and `max_angle` (mean
     degrees, of normal maps) ask for a quality: the cheapest setting that keeps it is found, and `level` and `quality`
-    do not count. A file that can't keep it is not written, unless `best_effort` takes the best there is. `max_size` is
-    of the longer side in pixels. Of environment maps, `cube` makes cube maps, and `prefilter` blurs their mipmaps for
-    reflections. The recipe's limits hold. `planned` hears how many files there are, `progress` of each as it ends.
+    do not count. A file that can't keep it is not written, unless `best_effort` takes the best there is. `rdo` trades
+    error for bytes in ktx2-uastc (0: none, 1: moderate). `max_size` is of the longer side in pixels. Of environment
+    maps, `cube` makes cube maps, and `prefilter` blurs their mipmaps for reflections. The recipe's limits hold.
+    `planned` hears how many files there are, `progress` of each as it ends.
 
     Files that fail are in the report, and stop no other. Raises `SourceUnreadable` and `UsageError` before any work.
     """
@@ -301,6 +303,7 @@ def encode(
         format,
         level=level,
         quality=quality,
+        rdo=rdo,
         max_size=max_size,
         mips=mips,
         cube=cube,

@@ -191,6 +191,7 @@ def options_of(
     *,
     level: str = "default",
     quality: int = 85,
+    rdo: float = 0.0,
     max_size: int | None = None,
     mips: bool = True,
     cube: bool = False,
@@ -202,6 +203,8 @@ def options_of(
 
     size = {} if max_size is None and form in HDR_FORMATS else {"max_size": max_size or _ANY_SIZE}
     options: dict[str, Any] = {"format": form, "level": level, "mips": mips, **size}
+    if rdo and form != "ktx2-uastc":
+        raise UsageError(f"rdo is of ktx2-uastc: {form} has no blocks that it could make repeat each other")
     try:
         if form in HDR_FORMATS:
             from cloudbaker.compute.textures.hdr import HdrOptions
@@ -211,7 +214,7 @@ def options_of(
         else:
             if cube or prefilter:
                 raise UsageError(f"{form} holds no environment map: cube maps are of {', '.join(HDR_FORMATS[1:])}")
-            options |= {"quality": quality, "max_pixels": image_pixels}
+            options |= {"quality": quality, "max_pixels": image_pixels, **({"rdo": rdo} if rdo else {})}
             EncodeOptions(**options)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -276,7 +279,9 @@ def _job(
     # UASTC has a fork server of its own, which has its kernels loaded; it also takes the place of an ETC1S without the
     # program that makes those.
     module = "uastc.job" if form in ("ktx2-uastc", "ktx2-etc1s") else "convert"
-    return Job(f"{_TEXTURES}.{module}:convert_job", inputs, params, limits, gpu=form == "ktx2-uastc")
+    if rdo := options.get("rdo"):  # which has a kernel of its own, for CPUs
+        module = "uastc.rdo_job"
+    return Job(f"{_TEXTURES}.{module}:convert_job", inputs, params, limits, gpu=form == "ktx2-uastc" and not rdo)
 
 
 def _ended(request: ImageRequest, form: str, future: Future[Outcome]) -> EncodedFile:

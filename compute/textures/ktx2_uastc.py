@@ -17,6 +17,8 @@ def encode_ktx2_uastc(pixels: Pixels, options: EncodeOptions, source: Source) ->
     """A KTX2 of UASTC 4×4 with Zstandard. Measured on its largest level, as Binomial's transcoder decodes it."""
     height, width, channels = pixels.shape
     blocks = block_maker.get()(pixels, options)
+    if options.rdo:
+        blocks = repeated(blocks, pixels, options)
     data = write_ktx2(
         blocks,
         width,
@@ -28,7 +30,7 @@ def encode_ktx2_uastc(pixels: Pixels, options: EncodeOptions, source: Source) ->
     )
     decoded = transcoded(data)[..., :channels]
     quality, normal = judged(pixels, decoded, options.slot_class)
-    how = f"UASTC, level {options.level}"
+    how = f"UASTC, level {options.level}" + (f", rdo {options.rdo:g}" if options.rdo else "")
     return Candidate(data, "image/ktx2", quality, how, normal, sum(map(len, blocks)), len(blocks))
 
 
@@ -45,6 +47,14 @@ def cpu_blocks(pixels: Pixels, options: EncodeOptions) -> list[bytes]:
     from cloudbaker.compute.textures.uastc import encode_uastc  # its kernels take time to load
 
     return [encode_uastc(level, level=options.level, srgb=options.is_srgb) for level in mip_levels(pixels, options)]
+
+
+def repeated(blocks: list[bytes], pixels: Pixels, options: EncodeOptions) -> list[bytes]:
+    """The blocks of each level, changed so that Zstandard finds more in them."""
+    from cloudbaker.compute.textures.uastc.rdo import rdo
+
+    levels = mip_levels(pixels, options)
+    return [rdo(made, level, strength=options.rdo) for made, level in zip(blocks, levels, strict=True)]
 
 
 block_maker: ContextVar[Callable[[Pixels, EncodeOptions], list[bytes]]] = ContextVar("block_maker", default=cpu_blocks)

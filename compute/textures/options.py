@@ -32,6 +32,7 @@ FORMATS = {
 
 Level = Literal["fast", "default", "max"]
 LEVELS: tuple[Level, ...] = ("fast", "default", "max")
+STRONGEST_RDO = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,9 @@ class EncodeOptions:
     """Of the block encoders: ``fast``, ``default`` or ``max``."""
     mips: bool = True
     """Whether KTX2 files carry their mipmaps."""
+    rdo: float = 0.0
+    """Of ``ktx2-uastc``: how much error is traded for bytes (`uastc.rdo`); 0 for none, 1 is moderate. Jobs that set it
+    are those of `uastc.rdo_job`."""
     srgb: bool | None = None
     """Whether the colours are sRGB; None: those of ``color`` are. An alpha channel never is."""
     alpha_coverage: float | None = None
@@ -70,6 +74,8 @@ class EncodeOptions:
             raise ValueError(f"level must be one of {', '.join(LEVELS)}, not {self.level!r}")
         if self.max_size < 1 or not 1 <= self.quality <= 100:
             raise ValueError(f"max_size {self.max_size} or quality {self.quality} is out of range")
+        if not 0 <= self.rdo <= STRONGEST_RDO:
+            raise ValueError(f"rdo must be 0 to {STRONGEST_RDO:g}, not {self.rdo}")
 
     @property
     def is_srgb(self) -> bool:

@@ -146,4 +146,6 @@ def _tried(candidate: Candidate, options: EncodeOptions, goal: Goal) -> Tried:
 
 def _setting(candidate: Candidate, options: EncodeOptions) -> str:
     """A level by its name; else what the encoder says it did."""
-    return options.level if options.format.startswith(_BY_LEVEL) else candidate.how
+    if not options.format.startswith(_BY_LEVEL):
+        return candidate.how
+    return f"{options.level}, rdo {options.rdo:g}" if options.rdo and options.format == "ktx2-uastc" else options.level

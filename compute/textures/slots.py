@@ -96,6 +96,8 @@ def plan(image: Mapping[str, Any], textures: Mapping[str, Any]) -> dict[str, Any
     srgb = is_srgb(image["slots"])
     if srgb is None or min(image["width"], image["height"]) < BLOCK:
         return {**params, "format": "webp"}
+    if wanted == "ktx2-uastc" and textures.get("rdo"):
+        params["rdo"] = textures["rdo"]
     params |= {
         "srgb": srgb,
         "mips": textures["mips"] and image["mips"],

@@ -83,11 +83,12 @@ def encode(
 
 def _job(context: BakeContext, image: Row, files: Mapping[str, bytes], params: Mapping[str, Any]) -> Job:
     """The job that encodes one image. UASTC has a fork server of its own, which has its kernels loaded."""
-    blocks = params["format"] == "ktx2-uastc"
+    blocks, rdo = params["format"] == "ktx2-uastc", "rdo" in params  # which has a kernel of its own, for CPUs
+    module = ("textures.uastc.rdo_job" if rdo else "textures.uastc.job") if blocks else "textures.encode"
     return context.job(
-        "textures.uastc.job:encode_job" if blocks else "textures.encode:encode_job",
+        f"{module}:encode_job",
         {"image": files[image["file"]]},
-        gpu=blocks,
+        gpu=blocks and not rdo,
         limits={"image_pixels": context.recipe.limits.image_pixels},
         **params,
     )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cloudbaker.compute.textures.options import STRONGEST_RDO
 from cloudbaker.compute.textures.uastc.decode import BLOCK_BYTES, block_modes
 
 BLOCK = 4
@@ -21,7 +22,6 @@ STRIP = 65536
 """Blocks that share what they repeat: a megapixel. Strips know nothing of each other, so threads change no byte."""
 ERROR_PER_BIT = 4.0
 """Squared error, summed over a block's texels and channels, that a bit is worth at strength 1."""
-STRONGEST = 100.0
 
 
 def prepare() -> None:
@@ -41,12 +41,12 @@ def rdo(blocks: bytes, pixels: npt.NDArray[np.uint8], *, strength: float, thread
     `ERROR_PER_BIT` times it. `threads` changes nothing but the time.
 
     Raises ValueError for another shape, blocks of other pixels or of no mode, or a strength that is not 0 to
-    `STRONGEST`; `KernelsMissing` as `prepare`.
+    `STRONGEST_RDO`; `KernelsMissing` as `prepare`.
     """
     if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8 or 0 in pixels.shape:
         raise ValueError(f"pixels must be (h, w, 4) of 8 bits, not {pixels.shape} of {pixels.dtype}")
-    if not 0 <= strength <= STRONGEST:  # a NaN is not, either
-        raise ValueError(f"strength must be 0 to {STRONGEST:g}, not {strength}")
+    if not 0 <= strength <= STRONGEST_RDO:  # a NaN is not, either
+        raise ValueError(f"strength must be 0 to {STRONGEST_RDO:g}, not {strength}")
     height, width = pixels.shape[:2]
     across, count = -(-width // BLOCK), -(-width // BLOCK) * -(-height // BLOCK)
     if len(blocks) != count * BLOCK_BYTES:
@@ -99,5 +99,5 @@ def _launch(
 
 def byte_cost(data: npt.NDArray[np.uint8]) -> int:
     """16ths of a bit that a byte costs which repeats nothing: the entropy of all."""
-    counts = np.bincount(data, minlength=256)
-    return round(16 * sum(-n / data.size * math.log2(n / data.size) for n in counts.tolist() if n))
+    shares = [count / data.size for count in np.bincount(data, minlength=256).tolist() if count]
+    return round(-16 * math.fsum(share * math.log2(share) for share in shares))
