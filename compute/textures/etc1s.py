@@ -256,6 +256,7 @@ def _instead(workbench: Workbench, job: Job) -> Outcome:
     asked = dict(params.get("options", params))
     if asked.get("format") == FORMAT:
         asked["format"] = INSTEAD
+    asked.pop("rdo", None)  # whose kernel is in another fork server
     if asked.get("instead") == FORMAT:
         asked["instead"] = "webp"
     params = {**params, "options": asked} if "options" in params else asked
