@@ -14,9 +14,11 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
 
 import cloudbaker as cb
@@ -132,6 +134,7 @@ def rebake_with_kills(
         driver.send_signal(signal.SIGKILL)
         driver.wait()
         tell(f"driver killed with {_done()} of {count} done")
+        assert not _left_of(str(settings().home / "prefect")), "Prefect's temporary server outlives its driver"
     done = subprocess.run(
         [sys.executable, "-c", REBAKE, parameters], capture_output=True, text=True, timeout=3000, check=False
     )
@@ -141,6 +144,16 @@ def rebake_with_kills(
     tell(f"re-bake of {count}: {dict(ends)}; attempts of the last run {result['attempts']}")
     plan = cb.plan()
     assert (len(plan.items), plan.unchanged + plan.quarantined) == (0, count)
+
+
+def _left_of(prefect_home: str) -> list[psutil.Process]:
+    """Processes of that Prefect that are still there after a while."""
+    mine = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("PREFECT_HOME") == prefect_home and "uvicorn" in process.cmdline():
+                mine.append(process)
+    return psutil.wait_procs(mine, timeout=30)[1]
 
 
 def _done() -> int:
