@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -106,6 +110,43 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert strips == rdo(blocks, pixels, strength=2.0, threads=3)
     assert strips[: 300 * 16] == whole[: 300 * 16]
     assert strips != whole
+
+
+@pytest.mark.slow
+def test_instruction_sets_give_the_same_bytes(tmp_path: Path) -> None:
+    """The kernel compiled for the oldest x86-64 with SSE4, and for this CPU."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("the flags are for x86-64")
+    code = (
+        "import sys, hashlib\n"
+        "from cloudbaker.compute.textures.uastc import kernels\n"
+        "if sys.argv[1]:\n"
+        "    kernels._FLAGS = kernels.MODULE_OPTIONS['cpu_compiler_flags'] = sys.argv[1]\n"
+        "    kernels.wp.set_module_options(kernels.MODULE_OPTIONS, kernels)\n"
+        "    kernels.compile_once = kernels.compile_here\n"
+        "from cloudbaker.compute.textures.uastc import encode_uastc, rdo_kernel\n"
+        "if sys.argv[1]:\n"
+        "    rdo_kernel.compile_once = rdo_kernel.compile_here\n"
+        "from cloudbaker.compute.textures.uastc.rdo import rdo\n"
+        "from cloudbaker.testing.pictures import picture\n"
+        "for name in ('leaves', 'stone'):\n"
+        "    pixels = picture(name, 128).pixels\n"
+        "    if pixels.shape[2] == 3:\n"
+        "        import numpy as np\n"
+        "        pixels = np.dstack([pixels, np.full((128, 128), 255, np.uint8)])\n"
+        "    for strength in (1.0, 8.0):\n"
+        "        print(hashlib.sha256(rdo(encode_uastc(pixels), pixels, strength=strength)).hexdigest())\n"
+    )
+
+    def digests(flags: str, home: Path) -> str:
+        environment = {**os.environ, "CLOUDBAKER_KERNELS_PREFIX": str(home)} if flags else dict(os.environ)
+        done = subprocess.run(
+            [sys.executable, "-c", code, flags], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert digests("-target-cpu x86-64-v2 -ffp-contract=off", tmp_path) == digests("", tmp_path)
 
 
 def test_what_is_flat_or_clear_stays_so() -> None:
