@@ -2,7 +2,7 @@
 
 Each slot of a material is baked as the `web` recipe plans it, all in KTX2, and rendered beside its source.
 
-    CLOUDBAKER_SAMPLES=FOLDER pytest --slow tests/browser/test_textures_browser.py
+    CLOUDBAKER_TEST_MODELS=FOLDER pytest --slow tests/browser/test_textures_browser.py
 
 bakes every .glb of a folder as well, the whole way, and compares the same.
 """
@@ -165,12 +165,14 @@ def test_a_picture_would_tell_a_wrong_texture(previewer: Previewer) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif("CLOUDBAKER_SAMPLES" not in os.environ, reason="CLOUDBAKER_SAMPLES names no folder of .glb files")
+@pytest.mark.skipif(
+    "CLOUDBAKER_TEST_MODELS" not in os.environ, reason="CLOUDBAKER_TEST_MODELS names no folder of .glb files"
+)
 def test_samples_bake_to_the_same_picture(previewer: Previewer, tell) -> None:
     """Whole bakes with the `web` recipe: every texture sound, every picture the source's."""
     worst = 100.0
     images = ktx2 = 0
-    for path in sorted(Path(os.environ["CLOUDBAKER_SAMPLES"]).glob("*.glb")):
+    for path in sorted(Path(os.environ["CLOUDBAKER_TEST_MODELS"]).glob("*.glb")):
         result = cb.bake(path, recipe="web", mode="direct", previews=False)
         assert result.version is not None, f"{path.name}: {result.findings}"
         with cb.catalog() as catalog:
