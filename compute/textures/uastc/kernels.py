@@ -11,16 +11,9 @@ gives other bytes on a CPU without FMA. A compiled kernel is chosen by the instr
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import threading
 from functools import lru_cache
 from importlib import resources
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,9 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import warp as wp
 
+from cloudbaker.compute.textures.uastc.compiled import Compiled
 from cloudbaker.compute.textures.uastc.tables import ETC1_BIASES, LEVELS, MERGED, PAIRS, TRIPLES, partition, unquantized
-from cloudbaker.errors import KernelsMissing
-from cloudbaker.settings import settings
 
 Level = Literal["fast", "default", "max"]
 
@@ -122,84 +114,7 @@ MODULE_OPTIONS = {
 wp.set_module_options(MODULE_OPTIONS)
 
 
-@lru_cache(maxsize=1)
-def folder() -> Path:
-    """Where the compiled kernel of this source, this Warp and this CPU belongs."""
-    identity = "\n".join([_SOURCE, Path(__file__).read_text("utf-8"), version("warp-lang"), os.uname().machine, _FLAGS])
-    return settings().kernels_prefix / f"uastc-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-
-
-_loading = threading.Lock()
-
-
-@lru_cache(maxsize=1)
-def _load() -> None:
-    compile_once()
-    _init()
-    try:
-        wp.load_aot_module(sys.modules[__name__], device="cpu", module_dir=folder(), strip_hash=True)
-    except (OSError, RuntimeError) as error:
-        raise KernelsMissing(
-            "the texture kernels can't be loaded: run `cloudbaker setup`", detail=str(error)
-        ) from error
-
-
-def _compiled() -> bool:
-    try:
-        return folder().is_dir()
-    except PermissionError:  # a sandboxed job, whose fork server did not call `prepare`
-        return False
-
-
-def _init() -> None:
-    wp.config.kernel_cache_dir = str(settings().kernels_prefix / "warp")  # it is made even where nothing goes into it
-    wp.init()  # type: ignore[no-untyped-call]
-
-
-def load() -> None:
-    """Have the CPU's kernel loaded, compiled first where nobody has yet. Raises `KernelsMissing`."""
-    with _loading:
-        _load()
-
-
-def compile_once() -> None:
-    """Compile the CPU's kernel where nobody has yet. Raises `KernelsMissing`.
-
-    In a process of its own: the compiler leaves 100 MB behind, which every job of a fork server would carry.
-    """
-    if _compiled():
-        return
-    code = f"from {__name__} import compile_here; compile_here()"
-    try:
-        done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=False, text=True)
-        detail = done.stderr[-4000:]
-    except OSError as error:
-        detail = str(error)
-    if not _compiled():
-        raise KernelsMissing(
-            "the texture kernels are not compiled, and can't be from here: run `cloudbaker setup` as the user who "
-            "owns the installation, or name a folder that can be written to with CLOUDBAKER_KERNELS_PREFIX",
-            detail=detail,
-        )
-
-
-def compile_here() -> Path:
-    """Compile the CPU's kernel into its `folder`, whole or not at all; whoever comes second changes nothing."""
-    target = folder()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".uastc-", dir=target.parent))
-    try:
-        _init()
-        wp.compile_aot_module(sys.modules[__name__], device="cpu", module_dir=scratch, strip_hash=True)
-        scratch.chmod(0o755)
-        try:
-            scratch.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return target
+COMPILED = Compiled(__name__, "uastc", lambda: [_SOURCE, os.uname().machine, _FLAGS])
 
 
 def byte_table() -> npt.NDArray[np.uint8]:

@@ -29,9 +29,10 @@ def prepare() -> None:
 
     Raises `KernelsMissing` where it is neither there nor can be written.
     """
-    from cloudbaker.compute.textures.uastc import rdo_kernel
+    from cloudbaker.compute.textures.uastc import kernels, rdo_kernel
 
-    rdo_kernel.load()
+    kernels.COMPILED.load()
+    rdo_kernel.COMPILED.load()
 
 
 def rdo(blocks: bytes, pixels: npt.NDArray[np.uint8], *, strength: float, threads: int = 1) -> bytes:

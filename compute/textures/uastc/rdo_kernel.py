@@ -5,25 +5,15 @@ Who wants no smaller blocks neither waits for it nor gets another kernel for it.
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import subprocess
-import sys
-import tempfile
-import threading
-from functools import lru_cache
 from importlib import resources
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import warp as wp
 
 from cloudbaker.compute.textures.uastc import kernels
+from cloudbaker.compute.textures.uastc.compiled import Compiled
 from cloudbaker.compute.textures.uastc.tables import LEVELS, unquantized
-from cloudbaker.errors import KernelsMissing
-from cloudbaker.settings import settings
 
 _SOURCE = "".join(resources.files(__package__).joinpath(name).read_text("utf-8") for name in ("uastc.h", "rdo.h"))
 CAPACITY = 2048
@@ -85,78 +75,7 @@ wp.set_module_options(
 )
 
 
-@lru_cache(maxsize=1)
-def folder() -> Path:
-    """Where the compiled kernel of this source, this Warp and this CPU belongs: beside that of `kernels`."""
-    identity = "\n".join([_SOURCE, Path(__file__).read_text("utf-8"), kernels.folder().name, version("warp-lang")])
-    return settings().kernels_prefix / f"uastc-rdo-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-
-
-_loading = threading.Lock()
-
-
-@lru_cache(maxsize=1)
-def _load() -> None:
-    compile_once()
-    kernels.load()
-    try:
-        wp.load_aot_module(sys.modules[__name__], device="cpu", module_dir=folder(), strip_hash=True)
-    except (OSError, RuntimeError) as error:
-        raise KernelsMissing(
-            "the texture kernels can't be loaded: run `cloudbaker setup`", detail=str(error)
-        ) from error
-
-
-def _compiled() -> bool:
-    try:
-        return folder().is_dir()
-    except PermissionError:  # a sandboxed job, whose fork server did not call `prepare`
-        return False
-
-
-def load() -> None:
-    """Have the kernel loaded, compiled first where nobody has yet. Raises `KernelsMissing`."""
-    with _loading:
-        _load()
-
-
-def compile_once() -> None:
-    """Compile the kernel where nobody has yet, in a process of its own, as `kernels.compile_once`."""
-    if _compiled():
-        return
-    code = f"from {__name__} import compile_here; compile_here()"
-    try:
-        done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=False, text=True)
-        detail = done.stderr[-4000:]
-    except OSError as error:
-        detail = str(error)
-    if not _compiled():
-        raise KernelsMissing(
-            "the kernel that makes UASTC smaller is not compiled, and can't be from here: run `cloudbaker setup` as "
-            "the user who owns the installation, or name a folder that can be written to with "
-            "CLOUDBAKER_KERNELS_PREFIX",
-            detail=detail,
-        )
-
-
-def compile_here() -> Path:
-    """Compile the kernel into its `folder`, whole or not at all; whoever comes second changes nothing."""
-    target = folder()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".uastc-rdo-", dir=target.parent))
-    try:
-        wp.config.kernel_cache_dir = str(settings().kernels_prefix / "warp")
-        wp.init()  # type: ignore[no-untyped-call]
-        wp.compile_aot_module(sys.modules[__name__], device="cpu", module_dir=scratch, strip_hash=True)
-        scratch.chmod(0o755)
-        try:
-            scratch.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return target
+COMPILED = Compiled(__name__, "uastc-rdo", lambda: [_SOURCE, kernels.COMPILED.folder.name])
 
 
 def value_table() -> npt.NDArray[np.int32]:

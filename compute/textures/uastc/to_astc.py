@@ -17,8 +17,8 @@ import numpy.typing as npt
 import warp as wp
 
 from cloudbaker.compute.textures.uastc import kernels
+from cloudbaker.compute.textures.uastc.compiled import init
 from cloudbaker.compute.textures.uastc.tables import MODES, SOLID, Mode, digits, partition, unquantized
-from cloudbaker.settings import settings
 
 BLOCK_BYTES = 16
 
@@ -64,8 +64,7 @@ def to_astc(blocks: bytes | memoryview, *, device: str = "cpu") -> bytes:
     words = np.frombuffer(blocks, "<u8")
     if words.size % 2:
         raise ValueError(f"{len(blocks)} bytes are no whole number of blocks")
-    wp.config.kernel_cache_dir = str(settings().kernels_prefix / "warp")
-    wp.init()  # type: ignore[no-untyped-call]
+    init()
     source: Any = wp.array(words, dtype=wp.uint64, device=device)
     return np.asarray(on_device(source, device).numpy(), "<u8").tobytes()
 

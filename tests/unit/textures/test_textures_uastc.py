@@ -168,7 +168,7 @@ def test_instruction_sets_give_the_same_bytes(tmp_path: Path) -> None:
         "if sys.argv[1]:\n"
         "    kernels._FLAGS = kernels.MODULE_OPTIONS['cpu_compiler_flags'] = sys.argv[1]\n"
         "    kernels.wp.set_module_options(kernels.MODULE_OPTIONS, kernels)\n"
-        "    kernels.compile_once = kernels.compile_here\n"
+        "    kernels.COMPILED.compile_once = kernels.COMPILED.compile_here\n"
         "from cloudbaker.compute.textures.uastc import encode_uastc\n"
         "pixels = np.random.default_rng(3).integers(0, 256, (64, 64, 4), np.uint8)\n"
         "pixels[:32] //= 9\n"
